@@ -1,0 +1,399 @@
+"""The store: engines, sessions and the only commits in the house.
+
+SQLite has one writer at a time and one writer thread whose commits carry many callers' work;
+PostgreSQL commits each caller's own. Everybody else asks here for a session and never commits.
+"""
+
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar, final
+
+from sqlalchemy import DateTime, Engine, Text, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import declared_attr
+from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, Session, SQLModel
+
+from kernel import clock, documents, log
+from kernel.errors import N_, Invalid, Unavailable
+from kernel.settings import settings
+
+T = TypeVar("T")
+GROUP_LIMIT = 200  # callers whose work may share one commit
+_logger = log.get_logger(__name__)
+
+
+@final
+class Every:
+    """The tenant of system code: all of them."""
+
+
+EVERY: Final = Every()
+Tenant = str | Every
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot be reached or written; nothing of the caller's work was kept."""
+
+    code = "store_unavailable"
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC datetime on both databases."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Refuse naive times; SQLite stores them without their zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a Moment needs a time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, _dialect: Any) -> datetime | None:
+        """Give SQLite's times their zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Document(TypeDecorator[Any]):
+    """A JSON value kept as text, so that long ids and decimals come back as they went in."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Any) -> str | None:
+        """Write the value as compact JSON."""
+        return None if value is None else documents.dump(value).decode()
+
+    def process_result_value(self, value: str | None, _dialect: Any) -> Any:
+        """Read the JSON back, fractions as Decimal."""
+        if value is None:
+            return None
+        return documents.parse(value.encode(), max_bytes=1 << 28, max_depth=200)
+
+
+class Table(SQLModel):
+    """What every table has: a snake_case name and the moment its row was made."""
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:  # noqa: N805
+        """Turn `LoginSession` into `login_session`."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    created_at: datetime = Field(default_factory=clock.now, sa_type=Moment, nullable=False)
+
+
+@dataclass
+class _Store:
+    """The engines of one database URL and, on SQLite, its writer."""
+
+    url: str
+    reader: Engine
+    writer: Engine
+    is_sqlite: bool
+    write_lock: threading.Lock
+    jobs: "queue.SimpleQueue[_Job]"
+    thread: threading.Thread | None = None
+
+
+@dataclass
+class _Job:
+    work: Callable[[Session], Any]
+    future: "Future[Any]"
+
+
+_stores: dict[str, _Store] = {}
+_stores_lock = threading.Lock()
+_inside = threading.local()
+
+
+def _connect_sqlite(url: str, begin: str) -> Engine:
+    database = make_url(url).database or ""
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=4 if begin == "BEGIN" else 1,
+        max_overflow=64,
+        connect_args={"check_same_thread": False, "timeout": 10, "cached_statements": 512},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        for pragma in (
+            "busy_timeout=10000",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-16000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _open_store(url: str) -> _Store:
+    if url.startswith("sqlite"):
+        reader = _connect_sqlite(url, "BEGIN")
+        writer = _connect_sqlite(url, "BEGIN IMMEDIATE")
+    else:
+        threads = settings().web_threads + settings().worker_threads + 4
+        reader = writer = create_engine(
+            url,
+            pool_size=threads,
+            max_overflow=8,
+            pool_timeout=5,
+            connect_args={"connect_timeout": 3},
+        )
+    return _Store(
+        url=url,
+        reader=reader,
+        writer=writer,
+        is_sqlite=url.startswith("sqlite"),
+        write_lock=threading.Lock(),
+        jobs=queue.SimpleQueue(),
+    )
+
+
+def _store() -> _Store:
+    url = settings().database_url
+    store = _stores.get(url)
+    if store is None:
+        with _stores_lock:
+            store = _stores.get(url) or _stores.setdefault(url, _open_store(url))
+    return store
+
+
+def engine() -> Engine:
+    """Return the writing engine of the present database (for migrations and tests)."""
+    return _store().writer
+
+
+def dispose() -> None:
+    """Close every pooled connection; needed after a fork and at the end of tests."""
+    with _stores_lock:
+        for store in _stores.values():
+            store.reader.dispose()
+            store.writer.dispose()
+        _stores.clear()
+
+
+def after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Run a quick call, harmless to lose, once the session's work is committed."""
+    session.info.setdefault("after_commit", []).append(call)
+
+
+def _run_after_commit(session: Session) -> None:
+    for call in session.info.pop("after_commit", ()):
+        try:
+            call()
+        except Exception:
+            _logger.warning("after_commit_failed", exc_info=True)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Tell a store that is away, locked or full from a mistake of ours, like a missing table."""
+    if isinstance(error, OperationalError):
+        return not re.search(r"no such (table|column)|syntax error", str(error.orig))
+    if isinstance(error, InterfaceError | PoolTimeout):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    """Turn the drivers' many words for an outage into StoreUnavailable."""
+    try:
+        yield
+    except DataError as error:
+        # a zero byte, a number out of range: the caller's value, not our trouble
+        words = N_("A value cannot be stored as it is")
+        raise Invalid(detail=words, code="not_storable") from error
+    except (DBAPIError, PoolTimeout) as error:
+        if _is_outage(error):
+            _logger.warning("store_unavailable", error=str(error.__cause__ or error)[:300])
+            raise StoreUnavailable from error
+        raise
+
+
+def _enter_tenant(session: Session, tenant: Tenant) -> None:
+    """Tell PostgreSQL's row security who we act for; one retry replaces a stale connection."""
+    name = "*" if isinstance(tenant, Every) else tenant
+    statement = text("SELECT set_config('app.organization_id', :name, true)")
+    try:
+        session.execute(statement, {"name": name})
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        session.rollback()
+        session.execute(statement, {"name": name})
+
+
+def _open_session(bind: Engine) -> Session:
+    return Session(bind, expire_on_commit=False, autoflush=True)
+
+
+@contextmanager
+def transaction(tenant: Tenant) -> Iterator[Session]:
+    """Give a session for one tenant (or EVERY) and commit what was done when the block ends well.
+
+    Raises StoreUnavailable when the store cannot take it; nothing is kept then.
+    """
+    store = _store()
+    if getattr(_inside, "busy", False):
+        raise RuntimeError("a transaction inside a transaction: pass the session down instead")
+    if store.is_sqlite:
+        store.write_lock.acquire()
+    _inside.busy = True
+    try:
+        with _outages(), _open_session(store.writer) as session:
+            if not store.is_sqlite:
+                _enter_tenant(session, tenant)
+            yield session
+            session.commit()
+    finally:
+        _inside.busy = False
+        if store.is_sqlite:
+            store.write_lock.release()
+    _run_after_commit(session)
+
+
+@contextmanager
+def reading(tenant: Tenant) -> Iterator[Session]:
+    """Give a session that only reads; whatever it changed is rolled back."""
+    store = _store()
+    with _outages(), _open_session(store.reader) as session:
+        if not store.is_sqlite:
+            _enter_tenant(session, tenant)
+        # closing rolls back; an explicit rollback would also expire the rows the caller keeps
+        yield session
+
+
+def write(work: Callable[[Session], T], tenant: Tenant = EVERY) -> T:
+    """Run `work(session)` and return its result once it is committed.
+
+    On SQLite the writer thread puts many callers' work into one commit, each in its savepoint, so
+    `work` must be short and wait for nothing. Only a failing commit fails everybody in it.
+    """
+    store = _store()
+    if not store.is_sqlite:
+        with transaction(tenant) as session:
+            return work(session)
+    if getattr(_inside, "busy", False):
+        raise RuntimeError("a write inside a transaction: pass the session down instead")
+    if store.thread is None or not store.thread.is_alive():
+        _start_writer(store)
+    job = _Job(work, Future())
+    store.jobs.put(job)
+    result: T = job.future.result()
+    return result
+
+
+def _start_writer(store: _Store) -> None:
+    with _stores_lock:
+        if store.thread is None or not store.thread.is_alive():
+            store.thread = threading.Thread(
+                target=_write_for_ever, args=(store,), name="sqlite-writer", daemon=True
+            )
+            store.thread.start()
+
+
+def _write_for_ever(store: _Store) -> None:
+    while True:
+        jobs = [store.jobs.get()]
+        with store.write_lock:
+            # whatever arrived while the lock or the last commit held us goes along
+            while len(jobs) < GROUP_LIMIT and not store.jobs.empty():
+                jobs.append(store.jobs.get())
+            _commit_together(store, jobs)
+
+
+def _commit_together(store: _Store, jobs: Sequence[_Job]) -> None:
+    outcomes: list[tuple[_Job, Any, Exception | None]] = []
+    _inside.busy = True
+    try:
+        with _outages(), _open_session(store.writer) as session:
+            if len(jobs) == 1:  # nobody to protect: a failure may undo the whole transaction
+                outcomes.append((jobs[0], jobs[0].work(session), None))
+            else:
+                outcomes += [(job, *_run_job(session, job)) for job in jobs]
+            session.commit()
+            _run_after_commit(session)
+    except Exception as error:  # noqa: BLE001 - the commit failed: so did every caller in it
+        for job in jobs:
+            job.future.set_exception(error)
+        return
+    finally:
+        _inside.busy = False
+    for job, result, failure in outcomes:
+        if failure is None:
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(failure)
+
+
+def _run_job(session: Session, job: _Job) -> tuple[Any, Exception | None]:
+    try:
+        with session.begin_nested():
+            result = job.work(session)
+            session.flush()  # so that a constraint fails inside this caller's savepoint
+        return result, None
+    except (OperationalError, PoolTimeout):
+        raise  # the store itself is in trouble: nobody's work in this commit can stand
+    except Exception as error:  # noqa: BLE001 - belongs to this caller alone
+        return None, error
+
+
+def store_now(session: Session) -> datetime:
+    """Return the store's clock: PostgreSQL's own, so that no skewed worker moves a lease."""
+    if session.get_bind().dialect.name == "sqlite":
+        return clock.now()
+    found: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return found.astimezone(UTC) + clock.shift()
+
+
+def insert_ignore(
+    session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]], conflict: Sequence[str]
+) -> list[str]:
+    """Insert many rows, skip those that clash on `conflict`, return the ids that went in.
+
+    Defaults of the model are not applied: rows name every required column.
+    """
+    if not rows:
+        return []
+    insert = sqlite.insert if _store().is_sqlite else postgresql.insert
+    target = table.__table__  # type: ignore[attr-defined]
+    statement = (
+        insert(target).on_conflict_do_nothing(index_elements=list(conflict)).returning(target.c.id)
+    )
+    return list(session.execute(statement, list(rows)).scalars())
+
+
+def unpooled_engine(url: str) -> Engine:
+    """Return an engine without a pool, for migrations under the owner's role."""
+    if url.startswith("sqlite"):
+        return _connect_sqlite(url, "BEGIN IMMEDIATE")
+    return create_engine(url, poolclass=NullPool)
