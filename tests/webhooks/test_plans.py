@@ -1,0 +1,59 @@
+"""Plans: no statement of the hot path reads a whole table, however much history there is."""
+
+import pytest
+from factories import webhooks as make
+from sqlalchemy import event as listening
+
+from kernel.database import write
+from kernel.http import Response
+from webhooks import attempts, events, fan_out, leases
+from webhooks.events import NewEvent
+
+BUSY = Response(500, {}, b"", truncated=False, elapsed_ms=1)
+
+
+@pytest.fixture
+def plans(database):
+    """Every step of every plan SQLite makes while the test runs."""
+    from kernel import database as store
+
+    if not database.url.startswith("sqlite"):
+        pytest.skip("SQLite explains its plans without statistics; one database is enough")
+    steps: list[str] = []
+
+    def explain(_connection, cursor, statement, parameters, _context, many):
+        if statement.startswith(("SELECT", "UPDATE", "WITH")) and not many:
+            found = cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            steps.extend(f"{row[-1]}  <- {statement[:200]}" for row in found)
+
+    engine = store.engine()
+    listening.listen(engine, "before_cursor_execute", explain)
+    yield steps
+    listening.remove(engine, "before_cursor_execute", explain)
+
+
+def test_nothing_scans_events_or_deliveries(plans):
+    def setup(session):
+        for number in range(3):
+            make.make_endpoint(session, f"org_{number}")
+            new = [NewEvent(type="a.b", body=b"{}", dedupe_key=f"k{n}") for n in range(20)]
+            events.accept(session, f"org_{number}", None, new)
+            events.accept(session, f"org_{number}", None, new)
+
+    make.in_transaction(setup)
+    claimed = write(lambda session: leases.claim_events(session, "w1"))
+    parcels = write(lambda session: fan_out.route(session, "w1", claimed, keep=20))
+    batch = attempts.send_batch(parcels, lambda requests: [BUSY] * len(requests))
+    write(lambda session: attempts.record(session, batch))
+    assert write(lambda s: attempts.claim_due(s, "w1", frozenset(), is_slow=False))
+    write(leases.reclaim)
+    write(leases.is_lease_over)
+    write(leases.is_event_ready)
+    assert any("ix_event_ready" in step for step in plans)
+    assert any("ix_delivery_due" in step for step in plans)
+    whole = [
+        step
+        for step in plans
+        if step.startswith(("SCAN event", "SCAN delivery")) and " USING " not in step[:60]
+    ]
+    assert whole == []

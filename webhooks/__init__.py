@@ -1,0 +1,1 @@
+"""Events in and out over HTTP: sources, intake, the event store, endpoints and deliveries."""

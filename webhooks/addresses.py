@@ -1,0 +1,72 @@
+"""Addresses: from the secret path of a request to the source behind it, whoever's that is.
+
+This is the one look-up over all tenants in intake: the path itself is the proof of the tenant.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import Session
+
+from kernel import clock, vault
+from webhooks.tables import SOURCE, Source
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """A source ready for intake: its secrets opened, nothing tied to a database session."""
+
+    organization_id: str
+    id: str
+    scheme: str
+    secrets: tuple[str, ...]
+    scheme_options: Mapping[str, Any]
+    type_rules: Mapping[str, Any]
+    rejects_unknown: bool
+    is_paused: bool
+
+
+def digest_of(token: str) -> str:
+    """Return what an address is looked up by."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def look_up(session: Session, token: str) -> OpenSource | None:
+    """Find the source behind an address and open its secrets; None when there is none."""
+    statement = select(Source).where(
+        SOURCE.c.token_digest == digest_of(token), SOURCE.c.state != "closed"
+    )
+    source = session.execute(statement).scalar_one_or_none()
+    return opened(source) if source else None
+
+
+def opened(source: Source) -> OpenSource:
+    """Open a source's secrets; one that was rotated out works until its time is over."""
+    secrets = []
+    if source.secret_sealed:
+        secrets.append(_open(source, source.secret_sealed, "secret"))
+    until = source.previous_secret_until
+    if source.previous_secret_sealed and until is not None and until > clock.now():
+        secrets.append(_open(source, source.previous_secret_sealed, "previous_secret"))
+    return OpenSource(
+        organization_id=source.organization_id,
+        id=source.id,
+        scheme=source.scheme,
+        secrets=tuple(secrets),
+        scheme_options=source.scheme_options,
+        type_rules=source.type_rules,
+        rejects_unknown=source.unknown_types == "reject",
+        is_paused=source.state == "paused",
+    )
+
+
+def context_of(source: Source, column: str) -> str:
+    """Name the place a sealed text belongs to, so that it opens nowhere else."""
+    return f"{source.organization_id}|source|{source.id}|{column}"
+
+
+def _open(source: Source, sealed: str, column: str) -> str:
+    return vault.open_sealed(sealed, context_of(source, column)).decode()

@@ -1,0 +1,192 @@
+"""Sources as pages: a list, a short wizard, and everything about one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import request
+
+from identity import audit
+from identity.guard import principal, require
+from kernel.database import reading, transaction
+from kernel.errors import Problem
+from kernel.web import page_of
+from webhooks import examples, intake, sources
+from webhooks.pages.drawing import blueprint, draw, go, typed
+from webhooks.tables import SOURCE, Source
+
+
+@blueprint.get("/sources")
+@require("sources:read")
+def list_sources() -> Any:
+    """Show where events come in."""
+    organization_id = principal().organization_id
+    with reading(organization_id) as session:
+        cursor = request.args.get("cursor")
+        page = page_of(
+            session, sources.listing(organization_id), SOURCE.c.id, cursor=cursor, limit=30
+        )
+        ids = [source.id for source in page.items]
+        last = sources.last_received(session, organization_id, ids)
+    return draw("sources.html", page=page, last=last, schemes=examples.SCHEMES)
+
+
+@blueprint.get("/sources/new")
+@require("sources:write")
+def new_source() -> Any:
+    """Let people choose how the sender proves who it is, then fill the rest in."""
+    return _draw_form()
+
+
+def _draw_form(problem: Problem | None = None) -> Any:
+    scheme = request.values.get("scheme", "")
+    if scheme not in examples.SCHEMES:
+        return draw("source_choose.html", schemes=examples.SCHEMES)
+    return draw("source_new.html", problem=problem, scheme=scheme, schemes=examples.SCHEMES)
+
+
+@blueprint.post("/sources")
+@require("sources:write")
+def create_source() -> Any:
+    """Open the source and show its address and secret."""
+    who = principal()
+    try:
+        with transaction(who.organization_id) as session:
+            source = sources.create(
+                session,
+                who.organization_id,
+                name=typed("name") or typed("scheme"),
+                scheme=typed("scheme"),
+                secret=typed("secret", 500) or None,
+                scheme_options=_options(),
+                rules=_rules(),
+                unknown_types=typed("unknown_types") or "accept",
+            )
+            audit.record(session, who, "source.created", source.id)
+    except Problem as problem:
+        return _draw_form(problem)
+    return _draw_source(source.id, is_open=True, is_made=True)
+
+
+def _options() -> dict[str, Any]:
+    names = ("header", "prefix", "algorithm", "encoding", "style", "timestamp_header", "id_header")
+    options = {name: typed(name) for name in names if typed(name)}
+    if typed("scheme") == "github":
+        return {}
+    return options
+
+
+def _rules() -> dict[str, Any]:
+    chosen = typed("type_from") or "envelope"
+    rules = {"from": chosen}
+    if chosen != "envelope":
+        rules["value"] = typed("type_value")
+    for name in ("prefix", "id_pointer"):
+        text = typed(f"type_{name}")
+        if text:
+            rules[name] = text
+    return rules
+
+
+@blueprint.get("/sources/<source_id>")
+@require("sources:read")
+def show_source(source_id: str) -> Any:
+    """Show a source and what came in lately."""
+    return _draw_source(source_id)
+
+
+@blueprint.post("/sources/<source_id>/reveal")
+@require("sources:write")
+def reveal_source(source_id: str) -> Any:
+    """Show the address and the secret, and note who looked."""
+    _act(source_id, sources.get, "source.secret_shown")
+    return _draw_source(source_id, is_open=True)
+
+
+def _draw_source(
+    source_id: str,
+    problem: Problem | None = None,
+    *,
+    is_open: bool = False,
+    is_made: bool = False,
+) -> Any:
+    who = principal()
+    with reading(who.organization_id) as session:
+        source = sources.get(session, who.organization_id, source_id)
+        recent = sources.recent_events(session, who.organization_id, source_id)
+    return draw(
+        "source.html",
+        problem=problem,
+        source=source,
+        recent=recent,
+        is_made=is_made,
+        is_weak=sources.is_weak(source),
+        schemes=examples.SCHEMES,
+        access=_access(source) if is_open else None,
+    )
+
+
+def _access(source: Source) -> dict[str, Any]:
+    url, secret = sources.url_of(source), sources.secret_of(source)
+    return {"url": url, "secret": secret, "example": examples.curl(source, url, secret)}
+
+
+@blueprint.post("/sources/<source_id>/pause")
+@require("sources:write")
+def pause_source(source_id: str) -> Any:
+    """Take nothing in for a while."""
+    _act(source_id, lambda s, o, i: sources.set_state(s, o, i, "paused"), "source.paused")
+    return go(f"/sources/{source_id}", "source_paused")
+
+
+@blueprint.post("/sources/<source_id>/resume")
+@require("sources:write")
+def resume_source(source_id: str) -> Any:
+    """Take events in again."""
+    _act(source_id, lambda s, o, i: sources.set_state(s, o, i, "active"), "source.resumed")
+    return go(f"/sources/{source_id}", "resumed")
+
+
+@blueprint.post("/sources/<source_id>/rotate-secret")
+@require("sources:write")
+def rotate_source_secret(source_id: str) -> Any:
+    """Give a new secret and show it."""
+    secret = typed("secret", 500) or None
+    try:
+        _act(
+            source_id,
+            lambda s, o, i: sources.rotate_secret(s, o, i, secret),
+            "source.secret_rotated",
+        )
+    except Problem as problem:
+        return _draw_source(source_id, problem)
+    return _draw_source(source_id, is_open=True)
+
+
+@blueprint.post("/sources/<source_id>/rotate-token")
+@require("sources:write")
+def rotate_source_token(source_id: str) -> Any:
+    """Give a new address and show it."""
+    _act(source_id, sources.rotate_token, "source.token_rotated")
+    return _draw_source(source_id, is_open=True)
+
+
+@blueprint.post("/sources/<source_id>/unknown-types")
+@require("sources:write")
+def set_unknown_types(source_id: str) -> Any:
+    """Take unknown event types or reject them."""
+    wish = typed("unknown_types")
+    try:
+        _act(
+            source_id, lambda s, o, i: sources.change(s, o, i, unknown_types=wish), "source.changed"
+        )
+    except Problem as problem:
+        return _draw_source(source_id, problem)
+    return go(f"/sources/{source_id}")
+
+
+def _act(source_id: str, verb: Callable[..., Any], action: str) -> None:
+    who = principal()
+    with transaction(who.organization_id) as session:
+        verb(session, who.organization_id, source_id)
+        audit.record(session, who, action, source_id)
+    intake.forget()

@@ -1,0 +1,95 @@
+"""POST /in/<token>: the address of a source, open to machines that can prove who they are."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+from flask_babel import gettext
+
+from identity.guard import public
+from kernel.errors import FieldError
+from kernel.web import problem_body
+from webhooks import intake
+from webhooks.errors import EventsRejected
+from webhooks.intake import Received
+
+blueprint = Blueprint("intake", __name__)
+_CHUNK = 64 * 1024
+
+
+@blueprint.post("/in/<token>", provide_automatic_options=False)
+@public(csrf=False)
+def receive(token: str) -> Response:
+    """Take one event or an array of them in; answers 2xx only once they are committed."""
+    return _answer(intake.take_in(token, _headers(), _read))
+
+
+@blueprint.route("/in/<token>", methods=["OPTIONS"], provide_automatic_options=False)
+@public(csrf=False)
+def handshake(token: str) -> Response:
+    """Tell a CloudEvents sender that its deliveries are wanted here."""
+    intake.find_source(token)
+    response = Response(status=204, headers={"Allow": "POST, OPTIONS"})
+    origin = request.headers.get("WebHook-Request-Origin")
+    if origin:
+        response.headers["WebHook-Allowed-Origin"] = origin[:300]
+        response.headers["WebHook-Allowed-Rate"] = "*"
+    return response
+
+
+def _headers() -> dict[str, str]:
+    environ = request.environ
+    found = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    found["content-type"] = environ.get("CONTENT_TYPE") or ""
+    found["content-length"] = environ.get("CONTENT_LENGTH") or ""
+    return found
+
+
+def _read(most: int) -> bytes:
+    """Read at most so many bytes, however the sender cuts them up."""
+    parts: list[bytes] = []
+    left = most
+    while left > 0:
+        part = request.stream.read(min(left, _CHUNK))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _answer(received: Received) -> Response:
+    rejected: list[dict[str, Any]] = [
+        {"index": one.index, "id": one.id, "errors": _in_words(one.errors)}
+        for one in received.rejected
+    ]
+    if not received.accepted:
+        prefix = received.is_list
+        problem = EventsRejected(
+            errors=[
+                {"pointer": f"/{one['index']}{e['pointer']}" if prefix else e["pointer"],
+                 "message": e["message"]}
+                for one in rejected for e in one["errors"]
+            ]
+        )  # fmt: skip
+        body: Mapping[str, Any] = {**problem_body(problem), "rejected": rejected}
+        return Response(orjson.dumps(body), problem.status, mimetype="application/problem+json")
+    accepted: list[dict[str, Any]] = [
+        {"id": one.id, "duplicate": one.is_duplicate} for _, one in received.accepted
+    ]
+    if not received.is_list:
+        return Response(orjson.dumps({"accepted": accepted}), 202, mimetype="application/json")
+    for entry, (index, _) in zip(accepted, received.accepted, strict=True):
+        entry["index"] = index
+    answer = {"accepted": accepted, "rejected": rejected}
+    return Response(orjson.dumps(answer), 202, mimetype="application/json")
+
+
+def _in_words(errors: Iterable[FieldError]) -> list[FieldError]:
+    said = [(error["pointer"], error["message"]) for error in errors]
+    return [{"pointer": pointer, "message": gettext(msgid)} for pointer, msgid in said]
