@@ -1,0 +1,202 @@
+"""Claiming ready runs under a lease, fairly over organizations and lanes."""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import case, select, text, union_all, update
+from sqlmodel import Session, col
+
+from connectors.keys import among
+from connectors.tables import Run
+from kernel.database import EVERY, reading, store_now, write
+
+LEASE_SECONDS = 60
+MAX_CRASHES = 3
+LANES_PER_LOOK = 64
+READY = ("due", "waiting")
+
+# Steps from lane to lane along the index instead of reading every ready row of a long queue.
+_LANES = text(
+    """
+    WITH RECURSIVE lanes(lane) AS (
+      SELECT (SELECT min(lane) FROM run WHERE state IN ('due', 'waiting') AND lane > :after)
+      UNION ALL
+      SELECT (SELECT min(run.lane) FROM run
+              WHERE run.state IN ('due', 'waiting') AND run.lane > lanes.lane)
+      FROM lanes WHERE lanes.lane IS NOT NULL
+    )
+    SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT :most
+    """
+)
+_QUARANTINE = {
+    "zh": "处理这一次运行时程序多次意外退出，已停下以免影响其他流程",
+    "en": "The hub stopped several times while working on this run; "
+    "it was set aside so that it cannot disturb others",
+}
+_start_after: dict[
+    str, str
+] = {}  # where each worker's next look begins, so that no lane waits long
+
+
+def claim(
+    worker_id: str,
+    *,
+    limit: int = 50,
+    pace: "dict[str, int] | None" = None,
+    busy: Collection[str] = (),
+) -> list[Any]:
+    """Lease up to `limit` ready runs to the worker and return their rows.
+
+    `pace` bounds how many runs of one lane go along (default: the limit); lanes in `busy` are
+    left alone.
+    """
+    with reading(EVERY) as session:
+        has_crashed = _crashed(session, store_now(session))
+    if has_crashed:
+        write(_put_back_crashed)
+    with reading(EVERY) as session:
+        chosen = _choose(session, worker_id, store_now(session), limit, pace or {}, busy)
+    if not chosen:
+        return []
+    return write(lambda session: _take(session, worker_id, chosen))
+
+
+def are_due() -> bool:
+    """Tell whether some run of any organization is ready, or was left behind by a worker."""
+    with reading(EVERY) as session:
+        now = store_now(session)
+        ready = select(col(Run.id)).where(col(Run.state).in_(READY), col(Run.next_at) <= now)
+        found = session.execute(ready.limit(1)).first() is not None
+        return found or _crashed(session, now)
+
+
+def _crashed(session: Session, now: datetime) -> bool:
+    statement = select(col(Run.id)).where(col(Run.state) == "leased", col(Run.lease_until) < now)
+    return session.execute(statement.limit(1)).first() is not None
+
+
+def _choose(
+    session: Session,
+    worker_id: str,
+    now: datetime,
+    limit: int,
+    pace: dict[str, int],
+    busy: Collection[str],
+) -> list[tuple[str, str]]:
+    found: dict[str, dict[str, deque[str]]] = {}
+    enough = 0
+    after = _start_after.get(worker_id, "")
+    for beginning in dict.fromkeys((after, "")):
+        lanes = list(
+            session.execute(_LANES, {"after": beginning, "most": LANES_PER_LOOK}).scalars()
+        )
+        lanes = [lane for lane in lanes if lane not in busy]
+        for organization_id, run_id, lane in _ready(session, lanes, now, limit, pace):
+            queue = found.setdefault(organization_id, {}).setdefault(lane, deque())
+            if run_id not in queue:
+                queue.append(run_id)
+                enough += 1
+        _start_after[worker_id] = lanes[-1] if len(lanes) >= LANES_PER_LOOK // 2 else ""
+        if enough >= limit:
+            break
+    return _deal(found, limit)
+
+
+def _ready(
+    session: Session, lanes: Sequence[str], now: datetime, limit: int, pace: dict[str, int]
+) -> Iterable[Any]:
+    if not lanes:
+        return []
+    parts = []
+    for lane in lanes:
+        inner = (
+            select(col(Run.organization_id), col(Run.id), col(Run.lane))
+            .where(
+                text("state IN ('due', 'waiting')"),  # word for word as the partial index has it
+                col(Run.lane) == lane,
+                col(Run.next_at) <= now,
+            )
+            .order_by(col(Run.next_at), col(Run.id))
+            .limit(min(limit, pace.get(lane, limit)))
+            .subquery()
+        )
+        parts.append(select(inner))
+    return session.execute(union_all(*parts)).all()
+
+
+def _deal(found: dict[str, dict[str, deque[str]]], limit: int) -> list[tuple[str, str]]:
+    """Take one run of each organization in turn, and in it one of each lane in turn."""
+    chosen: list[tuple[str, str]] = []
+    turns = deque((owner, deque(lanes.values())) for owner, lanes in sorted(found.items()))
+    while turns and len(chosen) < limit:
+        owner, lanes = turns.popleft()
+        queue = lanes.popleft()
+        chosen.append((owner, queue.popleft()))
+        if queue:
+            lanes.append(queue)
+        if lanes:
+            turns.append((owner, lanes))
+    return chosen
+
+
+def _take(session: Session, worker_id: str, chosen: Sequence[tuple[str, str]]) -> list[Any]:
+    now = store_now(session)
+    free = (among(Run, chosen), col(Run.state).in_(READY), col(Run.next_at) <= now)
+    if session.get_bind().dialect.name == "postgresql":
+        # another worker's rows are passed over instead of waited for; the update names the rows
+        # themselves, as PostgreSQL would read the whole table for an update of a locking subquery
+        locked = select(col(Run.organization_id), col(Run.id)).where(*free)
+        rows = session.execute(locked.with_for_update(skip_locked=True))
+        mine = [(row[0], row[1]) for row in rows]
+        free = (among(Run, mine), col(Run.state).in_(READY), col(Run.next_at) <= now)
+    statement = (
+        update(Run)
+        .where(*free)
+        .values(
+            state="leased",
+            lease_owner=worker_id,
+            lease_epoch=col(Run.lease_epoch) + 1,
+            lease_until=now + timedelta(seconds=LEASE_SECONDS),
+            started_at=case((col(Run.started_at).is_(None), now), else_=col(Run.started_at)),
+        )
+        .returning(*Run.__table__.c)  # type: ignore[attr-defined]
+        .execution_options(synchronize_session=False)
+    )
+    return list(session.execute(statement).all())
+
+
+def _put_back_crashed(session: Session) -> None:
+    """Make runs whose worker went away ready again; what keeps killing workers is set aside."""
+    now = store_now(session)
+    gone = (col(Run.state) == "leased", col(Run.lease_until) < now)
+    options = {"synchronize_session": False}
+    session.execute(
+        update(Run)
+        .where(*gone, col(Run.crash_count) + 1 >= MAX_CRASHES)
+        .values(
+            state="parked",
+            cause="quarantined",
+            say=_QUARANTINE,
+            detail=None,
+            crash_count=col(Run.crash_count) + 1,
+            lease_owner=None,
+            lease_until=None,
+            next_at=None,
+            finished_at=now,
+        )
+        .execution_options(**options)
+    )
+    session.execute(
+        update(Run)
+        .where(*gone)
+        .values(
+            state="due",
+            crash_count=col(Run.crash_count) + 1,
+            lease_owner=None,
+            lease_until=None,
+            next_at=now,
+        )
+        .execution_options(**options)
+    )

@@ -1,0 +1,349 @@
+"""Connections: an organization's authorised use of an app, with its secrets in the vault."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from connectors import credentials, flow_documents
+from connectors.engine import loader
+from connectors.engine.connector import Auth, ConnectionValues, Connector
+from connectors.errors import InUse, Unfit, finding
+from connectors.keys import among
+from connectors.tables import Connection, Flow, FlowVersion, Run
+from kernel import documents, ids, log, queue, tenancy, vault
+from kernel.database import store_now
+from kernel.errors import N_, NotFound
+
+check_addresses = credentials.check_addresses
+_logger = log.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Open:
+    """A connection with its vault opened, for the calls of one batch."""
+
+    connection: Connection
+    connector: Connector
+    values: ConnectionValues
+    secrets: tuple[str, ...]  # texts that must never be stored or shown
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether calls may go out through it."""
+        return self.connection.state == "ready"
+
+
+def create(
+    session: Session,
+    organization_id: str,
+    connector_key: str,
+    *,
+    name: str | None = None,
+    auth: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    installation_id: str | None = None,
+) -> Connection:
+    """Connect an app: check the settings and the fields, seal the secrets, store the rest.
+
+    Raises NotFound for an unknown connector and Unfit for values that do not fit.
+    """
+    connector = loader.find(connector_key)
+    chosen = dict(settings or {})
+    findings = credentials.check_settings(connector, chosen)
+    way = credentials.auth_of(connector, auth)
+    given = {key: value for key, value in (fields or {}).items() if value != ""}
+    findings += credentials.check_fields(way, given, auth)
+    if findings:
+        raise Unfit(findings)
+    connection = Connection(
+        organization_id=organization_id,
+        id=ids.new_id("con"),
+        connector_key=connector.key,
+        name=(name or "").strip() or connector.title["zh"],
+        auth=way.id if way else None,
+        settings=chosen,
+        installation_id=installation_id,
+    )
+    _store_fields(connection, way, given)
+    session.add(connection)
+    return connection
+
+
+def find(session: Session, organization_id: str, connection_id: str) -> Connection:
+    """Return the organization's connection; a stranger's is NotFound."""
+    return tenancy.find(session, Connection, organization_id, connection_id)
+
+
+def all_of(
+    session: Session,
+    organization_id: str,
+    connector_key: str | None = None,
+    installation_id: str | None = None,
+) -> list[Connection]:
+    """List the organization's connections that are not revoked, the newest first."""
+    statement = Connection.of(organization_id).where(col(Connection.state) != "revoked")
+    if connector_key:
+        statement = statement.where(col(Connection.connector_key) == connector_key)
+    if installation_id:
+        statement = statement.where(col(Connection.installation_id) == installation_id)
+    return list(session.execute(statement.order_by(col(Connection.id).desc())).scalars())
+
+
+def connectors_by_id(session: Session, organization_id: str) -> dict[str, str]:
+    """Return the connector key of each connection that a flow may use."""
+    statement = select(col(Connection.id), col(Connection.connector_key)).where(
+        col(Connection.organization_id) == organization_id, col(Connection.state) != "revoked"
+    )
+    return {row[0]: row[1] for row in session.execute(statement)}
+
+
+def values(session: Session, connection: Connection) -> ConnectionValues:
+    """Open the vault and return what the engine needs for one call."""
+    del session  # the row holds everything; the argument keeps every noun's shape
+    return open_connection(connection).values
+
+
+def open_connection(connection: Connection) -> Open:
+    """Open a connection's vault; raises NotFound when its connector is gone."""
+    connector = loader.find(connection.connector_key)
+    secret = _unseal(connection, "fields_sealed", connection.fields_sealed) or {}
+    token = _unseal(connection, "token_sealed", connection.token_sealed)
+    hidden = [*secret.values(), *(token or {}).values()]
+    return Open(
+        connection=connection,
+        connector=connector,
+        values=ConnectionValues(
+            settings=connection.settings,
+            auth=connection.auth,
+            fields={**connection.public_fields, **secret},
+            token=token,
+        ),
+        secrets=tuple(text for text in hidden if isinstance(text, str)),
+    )
+
+
+def open_many(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Open]:
+    """Open the connections of a batch of runs of any tenants, by (organization, connection).
+
+    One whose connector or key is gone is left out.
+    """
+    found: dict[tuple[str, str], Open] = {}
+    statement = select(Connection).where(among(Connection, keys))
+    for connection in session.execute(statement).scalars():
+        try:
+            found[connection.organization_id, connection.id] = open_connection(connection)
+        except (NotFound, vault.VaultError) as error:
+            _logger.warning("connection_unreadable", id=connection.id, error=str(error)[:200])
+    return found
+
+
+def change_credentials(
+    session: Session,
+    organization_id: str,
+    connection_id: str,
+    *,
+    fields: Mapping[str, str],
+    auth: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> int:
+    """Reconnect with new credentials; wake the runs that wait for it and return how many.
+
+    A secret field that is left empty keeps its value, as the form cannot show it again.
+    """
+    connection = find(session, organization_id, connection_id)
+    connector = loader.find(connection.connector_key)
+    way = credentials.auth_of(connector, auth or connection.auth)
+    old = _unseal(connection, "fields_sealed", connection.fields_sealed) or {}
+    before = {**connection.public_fields, **old} if way and way.id == connection.auth else {}
+    given = {**before, **{name: value for name, value in fields.items() if value != ""}}
+    chosen = dict(settings) if settings is not None else dict(connection.settings)
+    findings = credentials.check_settings(connector, chosen) + credentials.check_fields(
+        way, given, auth
+    )
+    if findings:
+        raise Unfit(findings)
+    connection.auth = way.id if way else None
+    connection.settings = chosen
+    _store_fields(connection, way, given)
+    connection.token_sealed = connection.token_expires_at = None
+    return make_ready(session, connection)
+
+
+def change(
+    session: Session,
+    organization_id: str,
+    connection_id: str,
+    *,
+    name: str | None = None,
+    auth: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Connection:
+    """Rename a connection, reconnect it, or both; what is left out stays."""
+    connection = find(session, organization_id, connection_id)
+    if name is not None:
+        rename(session, organization_id, connection_id, name)
+    if fields is not None or settings is not None or auth is not None:
+        change_credentials(
+            session,
+            organization_id,
+            connection_id,
+            fields=fields or {},
+            auth=auth,
+            settings=settings,
+        )
+    return connection
+
+
+def make_ready(session: Session, connection: Connection) -> int:
+    """Clear a connection's trouble and wake the runs that were parked for it."""
+    connection.state, connection.problem = "ready", None
+    session.add(connection)
+    woken = session.execute(
+        update(Run)
+        .where(
+            col(Run.organization_id) == connection.organization_id,
+            col(Run.state) == "parked",
+            col(Run.cause) == "auth",
+            col(Run.lane) == connection.id,
+        )
+        .values(
+            state="due",
+            next_at=store_now(session),
+            attempt_count=0,
+            cause=None,
+            say=None,
+            detail=None,
+            finished_at=None,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    count = int(woken.rowcount)  # type: ignore[attr-defined]
+    if count:
+        queue.nudge(session, "webhooks.drain")
+    return count
+
+
+def rename(session: Session, organization_id: str, connection_id: str, name: str) -> Connection:
+    """Give a connection another name."""
+    connection = find(session, organization_id, connection_id)
+    if not name.strip():
+        raise Unfit([finding("/name", "请填写名称", "Please give it a name")])
+    connection.name = name.strip()[:120]
+    session.add(connection)
+    return connection
+
+
+def flows_using(session: Session, organization_id: str, connection_id: str) -> list[Flow]:
+    """List the flows whose draft or published version names the connection."""
+    named = _connections_by_flow(session, organization_id)
+    wanted = [flow_id for flow_id, found in named.items() if connection_id in found]
+    statement = Flow.of(organization_id).where(col(Flow.id).in_(wanted))
+    return list(session.execute(statement.order_by(col(Flow.id))).scalars())
+
+
+def _connections_by_flow(session: Session, organization_id: str) -> dict[str, set[str]]:
+    drafts = select(col(Flow.id), col(Flow.draft)).where(
+        col(Flow.organization_id) == organization_id, col(Flow.deleted_at).is_(None)
+    )
+    named = {
+        flow_id: set(flow_documents.connections_in(draft or {}))
+        for flow_id, draft in session.execute(drafts)
+    }
+    published = (
+        select(col(FlowVersion.flow_id), col(FlowVersion.document))
+        .join(
+            Flow,
+            (col(Flow.organization_id) == col(FlowVersion.organization_id))
+            & (col(Flow.id) == col(FlowVersion.flow_id))
+            & (col(Flow.published_version) == col(FlowVersion.number)),
+        )
+        .where(col(FlowVersion.organization_id) == organization_id)
+    )
+    for flow_id, document in session.execute(published):
+        if flow_id in named:
+            named[flow_id].update(flow_documents.connections_in(document))
+    return named
+
+
+def use_counts(session: Session, organization_id: str) -> dict[str, int]:
+    """Count, for each connection, the flows that are not deleted and name it."""
+    counted: dict[str, int] = {}
+    for named in _connections_by_flow(session, organization_id).values():
+        for connection_id in named:
+            counted[connection_id] = counted.get(connection_id, 0) + 1
+    return counted
+
+
+def revoke(
+    session: Session, organization_id: str, connection_id: str, *, force: bool = False
+) -> Connection:
+    """Forget a connection's secrets for good; refused while active flows use it, unless forced."""
+    connection = find(session, organization_id, connection_id)
+    users = [
+        flow
+        for flow in flows_using(session, organization_id, connection_id)
+        if flow.state == "active"
+    ]
+    if users and not force:
+        raise InUse(
+            N_("Flows that are switched on still use this connection: %(names)s"),
+            N_("Pause them or give them another connection first; nothing was changed."),
+            names=", ".join(flow.name for flow in users[:5]),
+        )
+    connection.state, connection.problem = "revoked", None
+    connection.fields_sealed = connection.token_sealed = None
+    connection.public_fields = {}
+    session.add(connection)
+    return connection
+
+
+def record_check(
+    session: Session,
+    connection: Connection,
+    problem: Mapping[str, Any] | None,
+    at: datetime,
+) -> int:
+    """Write down what a test found; a good one wakes the runs that waited for the connection."""
+    connection.checked_at = at
+    if problem is None:
+        return make_ready(session, connection)
+    connection.problem = dict(problem)
+    if problem.get("cause") in ("auth", "config"):
+        connection.state = "needs_attention"
+    session.add(connection)
+    return 0
+
+
+def _store_fields(connection: Connection, way: Auth | None, given: Mapping[str, str]) -> None:
+    known = way.fields if way else {}
+    connection.public_fields = {
+        name: value for name, value in given.items() if name in known and not known[name].is_secret
+    }
+    secret = {
+        name: value for name, value in given.items() if name in known and known[name].is_secret
+    }
+    connection.fields_sealed = seal(connection, "fields_sealed", secret) if secret else None
+
+
+def seal(connection: Connection, column: str, value: Mapping[str, Any]) -> str:
+    """Seal a value for one column of one connection."""
+    return vault.seal(documents.dump(value), _context(connection, column))
+
+
+def _unseal(connection: Connection, column: str, sealed: str | None) -> dict[str, Any] | None:
+    if sealed is None:
+        return None
+    opened: dict[str, Any] = documents.parse(
+        vault.open_sealed(sealed, _context(connection, column))
+    )
+    return opened
+
+
+def _context(connection: Connection, column: str) -> str:
+    return f"{connection.organization_id}|connection|{connection.id}|{column}"

@@ -1,0 +1,1 @@
+"""The connector engine: folders of data in, prepared requests and typed answers out; all pure."""

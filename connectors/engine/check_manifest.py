@@ -1,0 +1,227 @@
+"""Rules about a manifest beyond its contract: templates, hosts, and samples that fit."""
+
+from collections.abc import Iterator, Mapping
+
+from catalog import event_types
+from connectors.engine import mapping, schemas, templates, triggers, urls
+from connectors.engine.auth import AUTH_ROOTS, CannotBuild
+from connectors.engine.connector import (
+    Connector,
+    Envelope,
+    ErrorRule,
+    RequestTemplate,
+    Trigger,
+)
+from connectors.engine.findings import EngineError, Finding, Problem, say
+from connectors.engine.schemas import Schema
+from connectors.engine.tokens import BadExpression
+from connectors.engine.yaml_lines import Lines
+
+_TEXT = {"type": "string"}
+_FACTS: dict[str, Schema] = {
+    "effect_key": _TEXT,
+    "organization": {"type": "object", "properties": {"id": _TEXT, "name": _TEXT}},
+    "installation": {"type": "object", "properties": {"id": _TEXT}},
+    "hook": {"type": "object", "properties": {"url": _TEXT}},
+    "state": {"type": "object", "additionalProperties": True},
+}
+_ANSWER = frozenset({"body", "data", "header", "status"})
+
+
+def findings(connector: Connector, manifest: Lines) -> list[Finding]:
+    """Return every template that does not compile or reads what is not there."""
+    return [
+        Finding("C01", problem.say, "manifest.yaml", manifest.line(place + problem.target), place)
+        for place, problem in _problems(connector)
+    ]
+
+
+def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
+    settings = {"settings": connector.settings}
+    yield from _text("/http/base", connector.http.base, frozenset({"settings"}))
+    yield from _envelope("/http/envelope", connector.http.envelope)
+    yield from _rules("/http/errors", connector.http.errors)
+    for position, auth in enumerate(connector.auth):
+        place = f"/auth/{position}"
+        for name, text in {**auth.headers, **auth.query}.items():
+            yield from _text(f"{place}/apply", text, AUTH_ROOTS)
+            for one in _paths_of(text, AUTH_ROOTS):
+                if one[0] == "field" and one[1:2] and one[1] not in auth.fields:
+                    yield (
+                        place,
+                        Problem(
+                            "", say(f"{name} 用了未声明的字段", f"{name} reads an undeclared field")
+                        ),
+                    )
+        if auth.kind == "api_key" and not (auth.headers or auth.query):
+            yield place, Problem("", say("api_key 需要 apply", "api_key needs apply"))
+        if auth.kind == "oauth2_client" and auth.token is None:
+            yield place, Problem("", say("oauth2_client 需要 token", "oauth2_client needs token"))
+    for key, action in connector.actions.items():
+        sources = {**settings, "input": action.input, "effect_key": _TEXT}
+        place = f"/actions/{key}"
+        yield from _request(f"{place}/request", action.request, sources, connector)
+        yield from _envelope(f"{place}/envelope", action.envelope)
+        yield from _rules(f"{place}/errors", action.errors)
+        if action.result is not None:
+            target = action.output
+            wrong = mapping.check_mapping(action.result, None, target, _ANSWER | {"item", "index"})
+            yield from ((f"{place}/result", one) for one in wrong)
+    for key, step in connector.lifecycle.items():
+        place = f"/lifecycle/{key}"
+        yield from _request(f"{place}/request", step.request, {**_FACTS, **settings}, connector)
+        yield from _envelope(f"{place}/envelope", step.envelope)
+        wrong = mapping.check_mapping(step.save, None, None, _ANSWER)
+        yield from ((f"{place}/save", one) for one in wrong)
+
+
+def _request(
+    place: str, request: RequestTemplate, sources: Mapping[str, Schema], connector: Connector
+) -> Iterator[tuple[str, Problem]]:
+    roots = frozenset(sources) | {"item", "index"}
+    for part, document in (
+        ("path", request.path),
+        ("method", request.method),
+        ("query", request.query),
+        ("headers", {"object": dict(request.headers)}),
+        ("json", request.json),
+    ):
+        for problem in mapping.check_mapping(document, sources, None, roots):
+            yield f"{place}/{part}", problem
+    if request.auth not in (None, "none") and connector.auth_by_id(request.auth) is None:
+        text = say(f"没有名为 {request.auth} 的登录方式", f"There is no auth {request.auth}")
+        yield f"{place}/auth", Problem("", text)
+
+
+def _text(place: str, text: str | None, roots: frozenset[str]) -> Iterator[tuple[str, Problem]]:
+    if text is None:
+        return
+    try:
+        templates.parse(text, roots)
+    except BadExpression as bad:
+        yield place, Problem("", bad.say, text)
+
+
+def _paths_of(text: str, roots: frozenset[str]) -> list[tuple[str | int, ...]]:
+    try:
+        pieces = templates.parse(text, roots).expressions
+    except BadExpression:
+        return []
+    return [path.steps for piece in pieces for path, _ in piece.paths()]
+
+
+def _envelope(place: str, envelope: Envelope) -> Iterator[tuple[str, Problem]]:
+    for text in (envelope.ok, envelope.data, envelope.error):
+        yield from _text(place, text, _ANSWER)
+
+
+def _rules(place: str, rules: tuple[ErrorRule, ...]) -> Iterator[tuple[str, Problem]]:
+    for position, rule in enumerate(rules):
+        after = rule.after if isinstance(rule.after, str) else None
+        yield from _text(f"{place}/{position}/after", after, _ANSWER)
+        test = rule.when.get("test")
+        yield from _text(f"{place}/{position}/when", test, _ANSWER)
+        for name in rule.when:
+            if name.startswith("body."):
+                yield from _text(f"{place}/{position}/when", "${" + name + "}", _ANSWER)
+
+
+def hosts(connector: Connector, manifest: Lines) -> list[Finding]:
+    """Return addresses that are neither fixed nor a declared setting."""
+    found: list[Finding] = []
+
+    def refuse(at: str, zh: str, en: str) -> None:
+        found.append(Finding("C09", say(zh, en), "manifest.yaml", manifest.line(at), at))
+
+    properties = connector.settings.get("properties", {})
+    for name in connector.settings_hosts:
+        if schemas.kinds(properties.get(name)) != {"string"}:
+            refuse(
+                "/connector/settings_hosts",
+                f"settings_hosts 里的 {name} 须是一个文本设置",
+                f"{name} in settings_hosts must be a text setting",
+            )
+    addresses = [("/http/base", connector.http.base)]
+    addresses += [
+        (f"/auth/{position}/token/url", auth.token["url"])
+        for position, auth in enumerate(connector.auth)
+        if auth.token
+    ]
+    for at, text in addresses:
+        head = text.partition("}")[0]
+        if any(text.startswith("${settings." + name + "}") for name in connector.settings_hosts):
+            continue
+        if "${" in text:
+            refuse(
+                at,
+                f"主机不能来自 {head}}}；请写固定的主机，或在 settings_hosts 里声明这个设置",
+                f"The host may not come from {head}}}; fix it or declare it in settings_hosts",
+            )
+            continue
+        try:
+            base = urls.parse_base(text)
+        except CannotBuild as no:
+            refuse(at, no.say["zh"], no.say["en"])
+            continue
+        if not urls.is_allowed(connector, base, {}):
+            refuse(
+                at,
+                f"{base.host} 不在 connector.hosts 里（只允许 https 的 443 端口）",
+                f"{base.host} is not in connector.hosts (https on port 443 only)",
+            )
+    return found
+
+
+def canonical(trigger: Trigger) -> event_types.EventType | None:
+    """Return the hub's own event type a trigger emits, if it is one."""
+    return event_types.built_in().get((trigger.event, trigger.version))
+
+
+def schema_of(trigger: Trigger) -> Schema | None:
+    """Return the schema of a trigger's data: its own, else the hub's for that event type."""
+    if trigger.schema is not None:
+        return trigger.schema
+    known = canonical(trigger)
+    return known.schema if known is not None else None
+
+
+def samples(connector: Connector, manifest: Lines) -> list[Finding]:
+    """Return samples that do not fit their schema."""
+    found: list[Finding] = []
+
+    def refuse(at: str, wrong: list[Problem]) -> None:
+        found.extend(
+            Finding(
+                "C11", one.say, "manifest.yaml", manifest.line(at + one.target), at + one.target
+            )
+            for one in wrong
+        )
+
+    for key, action in connector.actions.items():
+        for side, schema in (("input", action.input), ("output", action.output)):
+            at = f"/actions/{key}/sample/{side}"
+            refuse(at, schemas.problems(schema, action.sample.get(side)))
+    for key, trigger in connector.triggers.items():
+        at = f"/triggers/{key}/sample"
+        if not trigger.sample:
+            refuse(at, [Problem("", say("触发器缺少样例", "The trigger has no sample"))])
+            continue
+        refuse(at, _sample_problems(connector, trigger))
+    return found
+
+
+def _sample_problems(connector: Connector, trigger: Trigger) -> list[Problem]:
+    headers, raw = triggers.sample_delivery(connector, trigger.key)
+    try:
+        fired = triggers.read(trigger, headers, raw)
+    except EngineError as no:
+        return [Problem("", no.say)]
+    schema = schema_of(trigger)
+    wrong: list[Problem] = []
+    for one in fired:
+        if not triggers.matches(trigger, one.type):
+            text = say(f"样例的类型是 {one.type}", f"The sample's type is {one.type}")
+            wrong.append(Problem("/body", text))
+        if schema is not None:
+            wrong += schemas.problems(schema, one.data, f"/body{trigger.data or ''}")
+    return wrong

@@ -1,0 +1,183 @@
+"""What a connector is once its folder is read: frozen, typed, with nothing left to parse."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from connectors.engine.findings import Say
+
+EFFECTS = ("read", "create", "update", "upsert", "delete")
+CAUSES = ("data", "auth", "config", "down", "limit", "unknown")
+LIFECYCLE_STEPS = ("install", "subscribe", "unsubscribe", "uninstall", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One thing a person types when connecting."""
+
+    title: Say
+    is_secret: bool = False
+    is_optional: bool = False
+    help: Say | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """One way to prove who calls; `apply` says where the proof goes."""
+
+    id: str
+    kind: str  # none | api_key | basic | oauth2_client
+    title: Say
+    fields: Mapping[str, Field]
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    token: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """When an answer looks like this, do that; the first match wins."""
+
+    when: Mapping[str, Any]
+    do: str  # retry | wait | reauth | fail | ok_duplicate | ok
+    cause: str | None
+    say: Say | None
+    after: str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """How a vendor wraps its answers: texts with one expression each, or None."""
+
+    ok: str | None = None
+    data: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """What all requests of a connector share."""
+
+    base: str
+    timeout_seconds: int
+    max_response_bytes: int
+    envelope: Envelope
+    errors: tuple[ErrorRule, ...]
+    ladder_seconds: tuple[int, ...]
+    jitter: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTemplate:
+    """A request with `${…}` in it; `json` is a mapping document, None means no body."""
+
+    method: str
+    path: str
+    query: Any  # a mapping document that gives {parameter: value}, or None
+    headers: Mapping[str, str]
+    json: Any
+    auth: str | None  # an auth's id; None: the connection's own; "none": no proof
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a connector can do."""
+
+    key: str
+    title: Say
+    effect: str
+    input: Mapping[str, Any]
+    output: Mapping[str, Any]
+    request: RequestTemplate
+    idempotency_header: str | None
+    envelope: Envelope
+    errors: tuple[ErrorRule, ...]
+    result: Any  # a mapping document over data, body, header, status; None: the data as it is
+    sample: Mapping[str, Any]
+    summary: Say | None = None
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Tell whether sending it twice does no harm."""
+        return self.effect in ("read", "delete", "upsert") or self.idempotency_header is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What starts a flow: how a delivery is proved and read."""
+
+    key: str
+    title: Say
+    event: str
+    version: int
+    verify: Mapping[str, Any]
+    type_from: Mapping[str, Any]
+    dedupe: Mapping[str, Any]
+    occurred_at: str | None
+    subject: str | None
+    data: str | None
+    schema: Mapping[str, Any] | None
+    sample: Mapping[str, Any]
+    summary: Say | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleStep:
+    """One idempotent call of install, subscribe, unsubscribe, uninstall or test."""
+
+    key: str
+    request: RequestTemplate
+    save: Any  # the same; what of it is kept: credentials, hook_secret, state, account, open_url
+    gone: tuple[int, ...]  # statuses that mean "already not there", which is fine
+    errors: tuple[ErrorRule, ...]
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class Connector:
+    """A connector folder, read and frozen."""
+
+    key: str
+    version: str
+    title: Say
+    summary: Say
+    slots: tuple[str, ...]
+    hosts: tuple[str, ...]
+    settings_hosts: tuple[str, ...]
+    support: Mapping[str, str]
+    settings: Mapping[str, Any]
+    auth: tuple[Auth, ...]
+    http: Http
+    lifecycle: Mapping[str, LifecycleStep]
+    triggers: Mapping[str, Trigger]
+    actions: Mapping[str, Action]
+    exempt: Mapping[str, str]
+    folder: Path
+    digest: str
+
+    @property
+    def readme(self) -> str:
+        """Return the connector's page as Markdown."""
+        return (self.folder / "README.md").read_text(encoding="utf-8")
+
+    @property
+    def icon(self) -> Path:
+        """Return where the SVG picture is."""
+        return self.folder / "icon.svg"
+
+    def auth_by_id(self, auth_id: str | None) -> Auth | None:
+        """Return one way to prove who calls; None asks for the first."""
+        if auth_id is None:
+            return self.auth[0] if self.auth else None
+        return next((one for one in self.auth if one.id == auth_id), None)
+
+
+@dataclass(frozen=True)
+class ConnectionValues:
+    """What one connection contributes to a call; secrets are in the clear, for one call only."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    auth: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+    token: Mapping[str, Any] | None = field(default=None, repr=False)

@@ -1,0 +1,224 @@
+"""Fixtures: recorded examples that are a connector's tests, its documentation and its sandbox."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectors.engine import answers, requests, triggers
+from connectors.engine.connector import ConnectionValues, Connector
+from connectors.engine.findings import EngineError, Finding, Say, say
+from connectors.engine.yaml_lines import Lines, Unreadable, read
+from kernel import documents
+from kernel.http import Failure, Request, Response
+
+KINDS = ("action", "trigger", "lifecycle")
+
+
+@dataclass(frozen=True, slots=True)
+class Fixture:
+    """One example: of an action, a trigger or a lifecycle step."""
+
+    name: str
+    kind: str
+    key: str
+    lines: Lines
+
+    @property
+    def value(self) -> Mapping[str, Any]:
+        """Return the file's content."""
+        value: Mapping[str, Any] = self.lines.value
+        return value
+
+    def finding(self, rule: str, sentence: Say, at: str = "") -> Finding:
+        """Return a finding that points into this file."""
+        return Finding(rule, sentence, f"fixtures/{self.name}", self.lines.line(at), at)
+
+
+def load(folder: Path) -> tuple[list[Fixture], list[Finding]]:
+    """Return a folder's fixtures and what is wrong with files that are none."""
+    found: list[Fixture] = []
+    wrong: list[Finding] = []
+    for path in sorted((folder / "fixtures").glob("*")):
+        name = f"fixtures/{path.name}"
+        try:
+            lines = read(path)
+        except Unreadable as bad:
+            wrong.append(Finding("C04", bad.say, name, bad.line))
+            continue
+        value = lines.value if isinstance(lines.value, dict) else {}
+        kinds = [kind for kind in KINDS if isinstance(value.get(kind), str)]
+        if len(kinds) != 1 or path.suffix != ".yaml":
+            text = say(
+                "样例须是 .yaml，并写明 action、trigger 或 lifecycle 之一",
+                "A fixture is a .yaml file with one of action, trigger or lifecycle",
+            )
+            wrong.append(Finding("C04", text, name, 1))
+            continue
+        found.append(Fixture(path.name, kinds[0], value[kinds[0]], lines))
+    return found, wrong
+
+
+def connection_of(fixture: Fixture) -> ConnectionValues:
+    """Return the connection a fixture calls with."""
+    stated = fixture.value.get("connection", {})
+    return ConnectionValues(
+        settings=stated.get("settings", {}),
+        auth=stated.get("auth"),
+        fields=stated.get("fields", {}),
+        token=stated.get("token"),
+    )
+
+
+def request_of(connector: Connector, fixture: Fixture) -> Request:
+    """Return the request the engine builds for a fixture; raises CannotBuild."""
+    value = fixture.value
+    if fixture.kind == "lifecycle":
+        return requests.build_lifecycle(
+            connector, fixture.key, connection_of(fixture), value.get("facts", {})
+        )
+    action = requests.action_of(connector, fixture.key)
+    return requests.build(
+        connector,
+        fixture.key,
+        value.get("input", action.sample.get("input")),
+        connection_of(fixture),
+        value.get("effect_key", "example-effect"),
+    )
+
+
+def outcome_of(fixture: Fixture) -> Response | Failure:
+    """Return the recorded response, or the recorded failure."""
+    failure = fixture.value.get("failure")
+    if failure is not None:
+        return Failure(failure["kind"], failure.get("detail", ""))
+    stated = fixture.value.get("response", {})
+    body = str(stated.get("body", "")).encode()
+    if "json" in stated:
+        body = documents.dump(stated["json"])
+    headers = {name.lower(): value for name, value in stated.get("headers", {}).items()}
+    return Response(stated.get("status", 200), headers, body, truncated=False, elapsed_ms=1)
+
+
+def shown(request: Request) -> dict[str, Any]:
+    """Return a request the way fixtures write it."""
+    out: dict[str, Any] = {
+        "method": request.method,
+        "url": request.url,
+        "headers": dict(request.headers),
+    }
+    if request.body:
+        out["json"] = documents.parse(request.body)
+    return out
+
+
+def check_request(connector: Connector, fixture: Fixture) -> list[Finding]:
+    """Compare the request the engine builds with the one that is recorded."""
+    refused = fixture.value.get("refused")
+    try:
+        built = shown(request_of(connector, fixture))
+    except requests.CannotBuild as no:
+        if refused == no.cause:
+            return []
+        return [fixture.finding("C04", no.say, "/input")]
+    if refused is not None:
+        text = say("引擎没有拒绝这个输入", "The engine does not refuse this input")
+        return [fixture.finding("C04", text, "/refused")]
+    wanted = fixture.value.get("request", {})
+    return [
+        fixture.finding(
+            "C04",
+            say(
+                f"请求的 {part} 应为 {_json(built.get(part))}",
+                f"The request's {part} should be {_json(built.get(part))}",
+            ),
+            f"/request/{part}",
+        )
+        for part in ("method", "url", "headers", "json")
+        if not same(built.get(part), wanted.get(part))
+    ]
+
+
+def check_answer(connector: Connector, fixture: Fixture) -> list[Finding]:
+    """Compare what the engine reads from the recorded response with what is expected."""
+    if "refused" in fixture.value:
+        return []
+    reader = answers.read if fixture.kind == "action" else answers.read_lifecycle
+    answer = reader(connector, fixture.key, outcome_of(fixture))
+    wanted = fixture.value.get("answer", {"kind": "ok"})
+    findings = [
+        fixture.finding(
+            "C05",
+            say(
+                f"回应应读作 {name} = {getattr(answer, name)}",
+                f"The response reads as {name} = {getattr(answer, name)}",
+            ),
+            f"/answer/{name}",
+        )
+        for name in ("kind", "cause", "is_duplicate", "detail")
+        if name in wanted and getattr(answer, name) != wanted[name]
+    ]
+    if findings or answer.kind != "ok":
+        return findings
+    if answer.detail and "detail" not in wanted and not answer.is_duplicate:
+        text = say(
+            f"回应不符合输出模式：{answer.detail}",
+            f"The response does not fit the output schema: {answer.detail}",
+        )
+        return [fixture.finding("C05", text, "/response")]
+    if not same(answer.output, fixture.value.get("output")):
+        text = say(
+            f"输出应为 {_json(answer.output)}", f"The output should be {_json(answer.output)}"
+        )
+        return [fixture.finding("C05", text, "/output")]
+    return []
+
+
+def check_delivery(connector: Connector, fixture: Fixture) -> list[Finding]:
+    """Compare the events the engine reads from the recorded delivery with what is expected."""
+    trigger = connector.triggers[fixture.key]
+    delivery = fixture.value.get("delivery", {})
+    raw = documents.dump(delivery.get("json"))
+    try:
+        fired = triggers.read(trigger, delivery.get("headers", {}), raw)
+    except EngineError as no:
+        return [fixture.finding("C05", no.say, "/delivery")]
+    built = [
+        {
+            "type": one.type,
+            "dedupe_key": one.dedupe_key,
+            "subject": one.subject,
+            "occurred_at": one.occurred_at.isoformat() if one.occurred_at else None,
+            "data": one.data,
+        }
+        for one in fired
+    ]
+    if not same(built, fixture.value.get("events")):
+        text = say(f"事件应为 {_json(built)}", f"The events should be {_json(built)}")
+        return [fixture.finding("C05", text, "/events")]
+    return [
+        fixture.finding(
+            "C05",
+            say(
+                f"{one.type} 不属于触发器 {trigger.key}",
+                f"{one.type} does not belong to the trigger {trigger.key}",
+            ),
+            "/events",
+        )
+        for one in fired
+        if not triggers.matches(trigger, one.type)
+    ]
+
+
+def same(left: Any, right: Any) -> bool:
+    """Tell whether two JSON values are the same to the last digit and key order aside."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return type(left) is type(right) and str(left) == str(right)
+
+
+def _json(value: Any) -> str:
+    text = documents.dump(value).decode("utf-8", "replace")
+    return text if len(text) <= 600 else text[:597] + "…"

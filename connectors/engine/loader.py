@@ -1,0 +1,335 @@
+"""The library: connector folders read once, checked against the manifest's contract, and frozen."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from connectors.engine import schemas
+from connectors.engine.connector import (
+    LIFECYCLE_STEPS,
+    Action,
+    Auth,
+    Connector,
+    Envelope,
+    ErrorRule,
+    Field,
+    Http,
+    LifecycleStep,
+    RequestTemplate,
+    Trigger,
+)
+from connectors.engine.findings import Finding, say
+from connectors.engine.yaml_lines import Lines, Unreadable, read
+from kernel import documents
+from kernel.errors import N_, NotFound
+
+HERE = Path(__file__).parent.parent
+LIBRARY = HERE / "library"
+DEFAULT_LADDER = (5, 30, 120, 600, 3600)
+MAX_FOLDER_FILES = 400
+
+
+class Unfit(Exception):  # noqa: N818 - it says what the folder is
+    """The folder is not a connector; `findings` say why, with file, line and pointer."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        """Keep the findings; the text is the first one's."""
+        super().__init__(findings[0].plain())
+        self.findings = findings
+
+
+@cache
+def library() -> Mapping[str, Connector]:
+    """Return every connector of the library by key; a folder that does not fit is an Unfit."""
+    folders = sorted(path.parent for path in LIBRARY.glob("*/manifest.yaml"))
+    return MappingProxyType({folder.name: load(folder) for folder in folders})
+
+
+def find(key: str) -> Connector:
+    """Return one connector of the library; raises NotFound."""
+    connector = library().get(key)
+    if connector is None:
+        raise NotFound(detail=N_("There is no connector %(key)s"), key=key)
+    return connector
+
+
+@cache
+def manifest_schema() -> dict[str, Any]:
+    """Return the manifest's contract."""
+    schema: dict[str, Any] = documents.parse((HERE / "manifest.schema.json").read_bytes())
+    return schema
+
+
+def load(folder: Path) -> Connector:
+    """Read a connector folder; raises Unfit."""
+    lines = read_manifest(folder)
+    findings = [
+        Finding("C01", problem.say, "manifest.yaml", lines.line(problem.target), problem.target)
+        for problem in schemas.problems(manifest_schema(), lines.value)
+    ]
+    if findings:
+        raise Unfit(findings)
+    builder = _Builder(folder, lines)
+    connector = builder.connector()
+    if builder.findings:
+        raise Unfit(builder.findings)
+    return connector
+
+
+def read_manifest(folder: Path) -> Lines:
+    """Read manifest.yaml with its line numbers; raises Unfit."""
+    path = folder / "manifest.yaml"
+    if not path.is_file():
+        text = say("缺少 manifest.yaml", "manifest.yaml is missing")
+        raise Unfit([Finding("C01", text)])
+    try:
+        return read(path)
+    except Unreadable as bad:
+        raise Unfit([Finding("C01", bad.say, "manifest.yaml", bad.line)]) from bad
+
+
+def digest(folder: Path) -> str:
+    """Return the digest of everything in the folder: names and bytes, in order."""
+    mixed = hashlib.sha256()
+    for path in files(folder):
+        name = path.relative_to(folder).as_posix().encode()
+        body = path.read_bytes()
+        mixed.update(b"%d:%s%d:" % (len(name), name, len(body)))
+        mixed.update(body)
+    return f"sha256:{mixed.hexdigest()}"
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the folder's files, sorted; hidden ones are not part of it."""
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if len(found) > MAX_FOLDER_FILES:
+        text = say(
+            f"文件夹里超过 {MAX_FOLDER_FILES} 个文件",
+            f"The folder holds more than {MAX_FOLDER_FILES} files",
+        )
+        raise Unfit([Finding("C01", text, ".")])
+    return found
+
+
+class _Builder:
+    """Turns a manifest that fits its contract into the frozen dataclasses."""
+
+    def __init__(self, folder: Path, lines: Lines) -> None:
+        self.folder, self.lines = folder, lines
+        self.manifest: dict[str, Any] = lines.value
+        self.defaults: dict[str, Any] = self.manifest.get("defaults", {})
+        self.findings: list[Finding] = []
+
+    def connector(self) -> Connector:
+        about = self.manifest["connector"]
+        return Connector(
+            key=about["key"],
+            version=about["version"],
+            title=about["title"],
+            summary=about["summary"],
+            slots=tuple(about["slots"]),
+            hosts=tuple(about["hosts"]),
+            settings_hosts=tuple(about.get("settings_hosts", ())),
+            support=about["support"],
+            settings=self._settings(),
+            auth=tuple(self._auth(one) for one in self.manifest.get("auth", [])),
+            http=self._http(self.manifest["http"]),
+            lifecycle=self._lifecycle(),
+            triggers={
+                key: self._trigger(key, one)
+                for key, one in self.manifest.get("triggers", {}).items()
+            },
+            actions={
+                key: self._action(key, one) for key, one in self.manifest.get("actions", {}).items()
+            },
+            exempt=self.manifest.get("exempt", {}),
+            folder=self.folder,
+            digest=digest(self.folder),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        silent: dict[str, Any] = {"type": "object", "properties": {}}
+        schema: dict[str, Any] = self.manifest.get("settings", silent)
+        self._probe(schema, "/settings", "manifest.yaml", self.lines.line("/settings"))
+        return schema
+
+    def _probe(self, schema: Any, at: str, file: str, line: int) -> None:
+        try:
+            schemas.validator(schema)
+        except schemas.BadSchema as bad:
+            detail = str(bad)[:300]
+            self.findings.append(
+                Finding(
+                    "C01",
+                    say(f"不是有效的 JSON Schema：{detail}", f"Not a valid JSON Schema: {detail}"),
+                    file,
+                    line,
+                    at,
+                )
+            )
+
+    def _schema(self, value: dict[str, Any], at: str) -> Mapping[str, Any]:
+        """Return a schema written in place, or the one in the file it points to."""
+        line = self.lines.line(at)
+        name = value.get("$ref")
+        if not isinstance(name, str) or name.startswith("#"):
+            self._probe(value, at, "manifest.yaml", line)
+            return value
+        path = self.folder / name
+        inside = path.resolve().is_relative_to((self.folder / "schemas").resolve())
+        if not inside or path.suffix != ".json" or not path.is_file():
+            text = say(
+                f"找不到 {name}；模式文件放在 schemas/ 里",
+                f"{name} is not there; schema files live in schemas/",
+            )
+            self.findings.append(Finding("C01", text, "manifest.yaml", line, at))
+            return {}
+        try:
+            found = read(path).value
+        except Unreadable as bad:
+            self.findings.append(Finding("C01", bad.say, name, bad.line))
+            return {}
+        self._probe(found, "", name, 1)
+        return found if isinstance(found, dict) else {}
+
+    def _auth(self, one: dict[str, Any]) -> Auth:
+        apply = one.get("apply", {})
+        fields = {
+            name: Field(
+                title=field["title"],
+                is_secret=field.get("secret", False),
+                is_optional=field.get("optional", False),
+                help=field.get("help"),
+            )
+            for name, field in one.get("fields", {}).items()
+        }
+        return Auth(
+            id=one["id"],
+            kind=one["kind"],
+            title=one["title"],
+            fields=fields or _usual_fields(one["kind"]),
+            headers=apply.get("header", {}),
+            query=apply.get("query", {}),
+            token=one.get("token"),
+        )
+
+    def _http(self, http: dict[str, Any]) -> Http:
+        retry = http.get("retry", {})
+        return Http(
+            base=http["base"],
+            timeout_seconds=http.get("timeout_seconds", 15),
+            max_response_bytes=http.get("max_response_bytes", 65_536),
+            envelope=_envelope(http.get("envelope", {})),
+            errors=_rules(http.get("errors", [])),
+            ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
+            jitter=float(retry.get("jitter", 0.2)),
+        )
+
+    def _request(self, request: dict[str, Any]) -> RequestTemplate:
+        return RequestTemplate(
+            method=request["method"],
+            path=request["path"],
+            query=self._query(request.get("query", {})),
+            headers={**self.defaults.get("headers", {}), **request.get("headers", {})},
+            json=request.get("json"),
+            auth=request.get("auth"),
+        )
+
+    def _query(self, stated: Any) -> Any:
+        if not isinstance(stated, dict):
+            return stated  # one expression that gives the whole object
+        merged = {**self.defaults.get("query", {}), **stated}
+        return {"object": merged} if merged else None
+
+    def _lifecycle(self) -> dict[str, LifecycleStep]:
+        stated = self.manifest.get("lifecycle", {})
+        return {
+            key: LifecycleStep(
+                key=key,
+                request=self._request(stated[key]["request"]),
+                save={"object": stated[key].get("save", {})},
+                gone=tuple(stated[key].get("gone", ())),
+                errors=self._errors(stated[key]),
+                envelope=self._envelope(stated[key]),
+            )
+            for key in LIFECYCLE_STEPS
+            if key in stated
+        }
+
+    def _errors(self, part: dict[str, Any]) -> tuple[ErrorRule, ...]:
+        return _rules(part.get("errors", [])) + _rules(self.manifest["http"].get("errors", []))
+
+    def _envelope(self, part: dict[str, Any]) -> Envelope:
+        return _envelope(part.get("envelope", self.manifest["http"].get("envelope", {})))
+
+    def _action(self, key: str, one: dict[str, Any]) -> Action:
+        at = f"/actions/{key}"
+        idempotency = one.get("idempotency", self.defaults.get("idempotency"))
+        if one["effect"] == "read":
+            idempotency = one.get("idempotency")
+        return Action(
+            key=key,
+            title=one["title"],
+            summary=one.get("summary"),
+            effect=one["effect"],
+            input=self._schema(one["input"], f"{at}/input"),
+            output=self._schema(one["output"], f"{at}/output"),
+            request=self._request(one["request"]),
+            idempotency_header=idempotency["header"] if idempotency else None,
+            envelope=self._envelope(one),
+            errors=self._errors(one),
+            result=one.get("result"),
+            sample=one["sample"],
+        )
+
+    def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
+        merged = {**self.defaults.get("trigger", {}), **one}
+        schema = merged.get("schema")
+        return Trigger(
+            key=key,
+            title=one["title"],
+            summary=one.get("summary"),
+            event=one["event"],
+            version=merged.get("version", 1),
+            verify=merged.get("verify", {"scheme": "none"}),
+            type_from=merged.get("type_from", {"fixed": one["event"]}),
+            dedupe=merged.get("dedupe", {}),
+            occurred_at=merged.get("occurred_at"),
+            subject=merged.get("subject"),
+            data=merged.get("data"),
+            schema=self._schema(schema, f"/triggers/{key}/schema") if schema else None,
+            sample=one.get("sample", {}),
+        )
+
+
+def _envelope(stated: dict[str, Any]) -> Envelope:
+    return Envelope(stated.get("ok"), stated.get("data"), stated.get("error"))
+
+
+def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
+    return tuple(
+        ErrorRule(rule["when"], rule["do"], rule.get("class"), rule.get("say"), rule.get("after"))
+        for rule in stated
+    )
+
+
+def _usual_fields(kind: str) -> dict[str, Field]:
+    if kind == "basic":
+        return {
+            "username": Field(say("用户名", "User name")),
+            "password": Field(say("密码", "Password"), is_secret=True),
+        }
+    if kind == "oauth2_client":
+        return {
+            "client_id": Field(say("客户端编号", "Client id")),
+            "client_secret": Field(say("客户端密钥", "Client secret"), is_secret=True),
+        }
+    return {}

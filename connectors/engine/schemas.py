@@ -1,0 +1,238 @@
+"""JSON Schemas: checks of values in plain words, and looks into what a schema declares."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+
+from connectors.engine.findings import Problem, Say, pointer, say
+from kernel import documents
+
+Schema = Mapping[str, Any] | bool
+MAX_PROBLEMS = 20
+_QUOTED = re.compile(r"'([^']*)'")
+_KINDS = {
+    "string": ("文本", "text"),
+    "number": ("数字", "a number"),
+    "integer": ("整数", "a whole number"),
+    "boolean": ("是/否", "true or false"),
+    "object": ("对象", "an object"),
+    "array": ("列表", "a list"),
+    "null": ("空值", "null"),
+}
+_FORMATS = {
+    "date-time": ("带时区的时间", "a time with a zone"),
+    "date": ("日期", "a day"),
+    "email": ("电子邮件地址", "an e-mail address"),
+    "uri": ("网址", "a web address"),
+}
+
+
+class BadSchema(ValueError):  # noqa: N818 - it says what the schema is
+    """The schema itself is not valid or reaches outside of its file."""
+
+
+@lru_cache(maxsize=1024)
+def _compiled(raw: bytes) -> Any:
+    schema = documents.parse(raw)
+    _refuse_far_references(schema)
+    try:
+        return jsonschema_rs.validator_for(
+            schema,
+            offline=True,
+            validate_formats=True,
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=1 << 20),
+        )
+    except (ValueError, jsonschema_rs.ReferencingError) as broken:
+        raise BadSchema(str(broken).splitlines()[0]) from broken
+
+
+# A schema object of the library lives as long as the process, so its identity is a safe key;
+# the schema is kept beside the validator, so the id cannot be taken over by another object.
+_KNOWN: dict[int, tuple[Schema, Any]] = {}
+
+
+def validator(schema: Schema) -> Any:
+    """Return the compiled validator of a schema; raises BadSchema."""
+    known = _KNOWN.get(id(schema))
+    if known is not None and known[0] is schema:
+        return known[1]
+    compiled = _compiled(documents.dump(schema))
+    if len(_KNOWN) < 4096:
+        _KNOWN[id(schema)] = (schema, compiled)
+    return compiled
+
+
+def _refuse_far_references(schema: Any) -> None:
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            for word in ("$ref", "$dynamicRef", "$recursiveRef"):
+                target = node.get(word)
+                if isinstance(target, str) and not target.startswith("#/$defs/"):
+                    raise BadSchema(f"{word} may only point to #/$defs/…, not to {target}")
+            if "$id" in node and isinstance(node["$id"], str) and node is not schema:
+                raise BadSchema("$id belongs to the top of a schema only")
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def problems(schema: Schema, value: Any, at: str = "") -> list[Problem]:
+    """Return what is wrong with a value, each with its JSON pointer below `at`; [] when it fits."""
+    check = validator(schema)
+    if check.is_valid(value):
+        return []
+    found: list[Problem] = []
+    for error in check.iter_errors(value):
+        place = at + pointer(*error.instance_path)
+        found.append(Problem(place, _words(error, schema)))
+        if len(found) == MAX_PROBLEMS:
+            break
+    return found
+
+
+def _required(error: Any) -> Say:
+    name = error.message.split('"')[1] if '"' in error.message else "?"
+    return say(f"缺少必填项“{name}”", f"“{name}” is required")
+
+
+def _type(error: Any) -> Say:
+    names = re.findall(r'"(\w+)"', error.message.rpartition("not of type")[2])
+    zh = "或".join(_KINDS.get(name, (name, name))[0] for name in names)
+    en = " or ".join(_KINDS.get(name, (name, name))[1] for name in names)
+    return say(f"应为{zh}", f"This must be {en}")
+
+
+def _extra(error: Any) -> Say:
+    names = "、".join(_QUOTED.findall(error.message)) or "?"
+    return say(f"不认识的字段：{names}", f"Unknown fields: {names}")
+
+
+def _format(error: Any) -> Say:
+    name = error.message.rpartition('"')[0].rpartition('"')[2]
+    zh, en = _FORMATS.get(name, (name, name))
+    return say(f"应为{zh}", f"This must be {en}")
+
+
+_MAKERS: dict[str, Callable[[Any], Say]] = {
+    "required": _required,
+    "type": _type,
+    "additionalProperties": _extra,
+    "format": _format,
+}
+_LIMITS = {
+    "enum": ("不在可选值之内", "This is not one of the choices"),
+    "const": ("只能是固定值", "This must be the fixed value"),
+    "pattern": ("格式不对", "This does not have the right form"),
+    "minLength": ("太短，最少字符数", "This is too short; least characters"),
+    "maxLength": ("太长，最多字符数", "This is too long; most characters"),
+    "minItems": ("条目太少，最少条数", "There are too few entries; least"),
+    "maxItems": ("条目太多，最多条数", "There are too many entries; most"),
+    "minimum": ("数值太小，最小", "This is too small; least"),
+    "exclusiveMinimum": ("数值须大于", "This must be more than"),
+    "maximum": ("数值太大，最大", "This is too large; most"),
+    "exclusiveMaximum": ("数值须小于", "This must be less than"),
+    "multipleOf": ("须是它的整数倍", "This must be a multiple of"),
+}
+
+
+def _words(error: Any, schema: Schema) -> Say:
+    name = error.kind.name
+    maker = _MAKERS.get(name)
+    if maker is not None:
+        return maker(error)
+    if name in _LIMITS:
+        zh, en = _LIMITS[name]
+        limit = _at(schema, error.schema_path)
+        return say(f"{zh}：{limit}", f"{en}: {limit}") if limit else say(zh, en)
+    return say("不符合要求的任何一种形式", "This fits none of the allowed forms")
+
+
+def _at(schema: Any, path: list[str | int]) -> str:
+    node = schema
+    for step in path:
+        node = deref(schema, node)
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    if isinstance(node, list):
+        return "、".join(str(one) for one in node[:12])
+    return str(node)[:120]
+
+
+def declared_below(root: Any, node: Any, step: str | int) -> tuple[bool, Any]:
+    """Take one step down a schema: (may exist, its schema or None where the schema is silent)."""
+    node = deref(root, node)
+    if node is None or isinstance(node, bool):
+        return node is not False, None
+    return _element(node, step) if isinstance(step, int) else _property(root, node, step)
+
+
+def deref(root: Schema | None, node: Any) -> Any:
+    """Return the schema a local $ref stands for."""
+    for _ in range(20):
+        if not isinstance(node, Mapping) or not isinstance(node.get("$ref"), str):
+            return node
+        name = node["$ref"].removeprefix("#/$defs/")
+        node = root.get("$defs", {}).get(name) if isinstance(root, Mapping) else None
+    return None
+
+
+def _element(node: Mapping[str, Any], step: int) -> tuple[bool, Any]:
+    if kinds(node) and "array" not in kinds(node):
+        return False, None
+    first = node.get("prefixItems", [])
+    return True, first[step] if step < len(first) else node.get("items")
+
+
+def _property(root: Any, node: Mapping[str, Any], step: str) -> tuple[bool, Any]:
+    options = [option for word in ("allOf", "anyOf", "oneOf") for option in node.get(word, [])]
+    properties = node.get("properties", {})
+    if step in properties:
+        return True, properties[step]
+    for option in options:
+        branch = deref(root, option)
+        if isinstance(branch, Mapping) and step in branch.get("properties", {}):
+            return True, branch["properties"][step]
+    if kinds(node) and "object" not in kinds(node):
+        return False, None
+    extra = node.get("additionalProperties")
+    if extra is False:
+        return False, None
+    if extra is not None or "patternProperties" in node:
+        return True, extra if isinstance(extra, Mapping) else None
+    # Silence about further fields means "none that a mapping should rely on" once some are named.
+    return not properties and not options, None
+
+
+def kinds(schema: Schema | None) -> set[str]:
+    """Return the JSON types a schema allows; empty when it does not say."""
+    if not isinstance(schema, Mapping):
+        return set()
+    stated = schema.get("type")
+    if isinstance(stated, str):
+        return {stated}
+    if isinstance(stated, list):
+        return set(stated)
+    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    return {kind(value) for value in values}
+
+
+def kind(value: Any) -> str:
+    """Return the JSON Schema type of a value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, list):
+        return "array"
+    return "object" if isinstance(value, Mapping) else "number"

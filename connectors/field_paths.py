@@ -1,0 +1,112 @@
+"""Fields to pick from: what an event and earlier steps offer, and what an action wants."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.engine import schemas
+from connectors.flow_documents import action_of
+from kernel.errors import NotFound
+
+MAX_FIELDS = 200
+MAX_DEPTH = 5
+_PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One value that an expression may read."""
+
+    expression: str  # "${event.data.order_no}"
+    origin: str  # "event" or the key of a step
+    title: Any
+    kind: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One field of an action's input."""
+
+    path: str  # "customer.name"
+    title: Any
+    kind: str
+    is_required: bool
+
+
+def offers(
+    document: Mapping[str, Any], position: int, event_schema: Mapping[str, Any] | None
+) -> list[Offer]:
+    """Return what the step at `position` may read: the event, then each earlier step."""
+    found = [
+        Offer("${event.subject}", "event", {"zh": "事件主题", "en": "Subject"}, "string"),
+        Offer("${event.time}", "event", {"zh": "发生时间", "en": "Time"}, "string"),
+        Offer("${event.id}", "event", {"zh": "事件编号", "en": "Event id"}, "string"),
+    ]
+    found += [_offer("event.data", "event", leaf) for leaf in leaves(event_schema)]
+    for step in document["steps"][:position]:
+        if step["kind"] == "filter":
+            continue
+        root = f"steps.{step['key']}.output"
+        found += [_offer(root, step["key"], leaf) for leaf in leaves(_output_schema(step))]
+    return found[:MAX_FIELDS]
+
+
+def wanted(connector_key: str | None, action_key: str | None) -> list[Wanted]:
+    """Return the fields of an action's input, the required ones first."""
+    try:
+        _, action = action_of(connector_key or "", action_key or "")
+    except NotFound:
+        return []
+    found = [
+        Wanted(".".join(path), node.get("title") or path[-1], _kind(node), required)
+        for path, node, required in leaves(action.input)
+    ]
+    return sorted(found[:MAX_FIELDS], key=lambda one: not one.is_required)
+
+
+Leaf = tuple[tuple[str, ...], Mapping[str, Any], bool]
+
+
+def leaves(schema: Mapping[str, Any] | None) -> Iterator[Leaf]:
+    """Walk a schema and give path, schema and need of each field that has none below it."""
+    if schema is not None:
+        yield from _leaves(schema, schema, (), required=True)
+
+
+def _leaves(root: Any, node: Any, path: tuple[str, ...], *, required: bool) -> Iterator[Leaf]:
+    node = schemas.deref(root, node)
+    if not isinstance(node, Mapping):
+        return
+    properties = node.get("properties")
+    if properties and len(path) < MAX_DEPTH:
+        needed: Sequence[str] = node.get("required", ())
+        for name, child in properties.items():
+            yield from _leaves(root, child, (*path, name), required=required and name in needed)
+    elif path:
+        yield path, node, required
+
+
+def _output_schema(step: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if step["kind"] == "action":
+        try:
+            return action_of(step.get("connector") or "", step.get("action") or "")[1].output
+        except NotFound:
+            return None
+    mapped = step.get("mapping")
+    if not isinstance(mapped, Mapping):
+        return None
+    return {"type": "object", "properties": {str(name): {} for name in mapped}}
+
+
+def _offer(root: str, origin: str, leaf: Leaf) -> Offer:
+    path, node, _ = leaf
+    text = root + "".join(f".{one}" if _is_plain(one) else f'["{one}"]' for one in path)
+    return Offer(f"${{{text}}}", origin, node.get("title") or ".".join(path), _kind(node))
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and not name[0].isdigit() and all(letter in _PLAIN for letter in name)
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    return "/".join(sorted(schemas.kinds(node) - {"null"})) or "any"

@@ -1,0 +1,313 @@
+"""Flows: drafts are edited, published versions run; a version never changes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlmodel import Session, col
+
+from catalog import event_types
+from connectors import connections, flow_checks, flow_documents
+from connectors.engine import flow_templates
+from connectors.errors import InUse, NotNow, Unfit, finding
+from connectors.tables import Flow, FlowVersion, Run
+from kernel import documents, ids, tenancy
+from kernel.database import store_now
+from kernel.errors import N_, NotFound
+
+MAX_DOCUMENT_BYTES = 256 * 1024
+UNFINISHED = ("due", "leased", "waiting", "parked")
+
+
+def create(
+    session: Session,
+    organization_id: str,
+    name: str,
+    document: Mapping[str, Any] | None = None,
+    *,
+    template_key: str | None = None,
+    installation_id: str | None = None,
+) -> Flow:
+    """Start a flow as a draft; it does nothing before it is published."""
+    if not name.strip():
+        raise Unfit([finding("/name", "请给流程起个名字", "Please give the flow a name")])
+    flow = Flow(
+        organization_id=organization_id,
+        id=ids.new_id("flw"),
+        name=name.strip()[:120],
+        draft=_readable(document or flow_documents.empty()),
+        template_key=template_key,
+        installation_id=installation_id,
+    )
+    session.add(flow)
+    return flow
+
+
+def create_from_template(
+    session: Session,
+    organization_id: str,
+    template_key: str,
+    chosen: Mapping[str, str],
+    *,
+    name: str | None = None,
+    installation_id: str | None = None,
+) -> Flow:
+    """Start a flow from a template; `chosen` gives a connection id for each connector."""
+    template = flow_templates.all().get(template_key)
+    if template is None:
+        raise NotFound
+    document = flow_documents.from_template(template.document, chosen)
+    return create(
+        session,
+        organization_id,
+        name or str(template.title.get("zh") or template_key),
+        document,
+        template_key=template_key,
+        installation_id=installation_id,
+    )
+
+
+def find(session: Session, organization_id: str, flow_id: str) -> Flow:
+    """Return the organization's flow; a stranger's or a deleted one is NotFound."""
+    flow = tenancy.find(session, Flow, organization_id, flow_id)
+    if flow.deleted_at is not None:
+        raise NotFound
+    return flow
+
+
+def all_of(
+    session: Session, organization_id: str, installation_id: str | None = None
+) -> list[Flow]:
+    """List the organization's flows, the newest first."""
+    statement = Flow.of(organization_id).where(col(Flow.deleted_at).is_(None))
+    if installation_id:
+        statement = statement.where(col(Flow.installation_id) == installation_id)
+    return list(session.execute(statement.order_by(col(Flow.id).desc())).scalars())
+
+
+def rename(session: Session, organization_id: str, flow_id: str, name: str) -> Flow:
+    """Give a flow another name."""
+    flow = find(session, organization_id, flow_id)
+    if not name.strip():
+        raise Unfit([finding("/name", "请给流程起个名字", "Please give the flow a name")])
+    flow.name = name.strip()[:120]
+    session.add(flow)
+    return flow
+
+
+def document_of(session: Session, flow: Flow) -> dict[str, Any]:
+    """Return what is edited: the draft, else the published document."""
+    if flow.draft is not None:
+        return flow.draft
+    if flow.published_version is None:
+        return flow_documents.empty()
+    return version(session, flow.organization_id, flow.id, flow.published_version).document
+
+
+def check(session: Session, organization_id: str, document: Any) -> list[dict[str, Any]]:
+    """Return what keeps a document from being published: {pointer, say} each."""
+    schema = event_schema(session, organization_id, document)
+    usable = connections.connectors_by_id(session, organization_id)
+    return flow_checks.check(document, schema, usable)
+
+
+def event_schema(session: Session, organization_id: str, document: Any) -> Mapping[str, Any] | None:
+    """Return the schema of the data that a document's event carries, None when nobody knows it."""
+    trigger = document.get("trigger") if isinstance(document, dict) else None
+    if not isinstance(trigger, dict) or not isinstance(trigger.get("event"), str):
+        return None
+    own: Any = flow_templates.event_schema(document)
+    if own is not None:
+        found: Mapping[str, Any] = own
+        return found
+    wanted = trigger.get("version")
+    known = event_types.lookup(
+        session, organization_id, trigger["event"], wanted if isinstance(wanted, int) else None
+    )
+    return known.schema if known else None
+
+
+def save_draft(
+    session: Session,
+    organization_id: str,
+    flow_id: str,
+    document: Any,
+    revision: int | None = None,
+) -> list[dict[str, Any]]:
+    """Save a draft and return what still keeps it from being published.
+
+    A draft may be unfinished, but not unreadable (Unfit). `revision` is the one that was edited;
+    a newer one in the store is a conflict, and nothing is overwritten.
+    """
+    flow = find(session, organization_id, flow_id)
+    if revision is not None and revision != flow.draft_revision:
+        raise NotNow(
+            N_("Somebody else changed this flow meanwhile"),
+            N_("Nothing was overwritten. Load the page again and repeat your change."),
+            code="stale_revision",
+        )
+    flow.draft = _readable(document)
+    flow.draft_revision += 1
+    session.add(flow)
+    return check(session, organization_id, flow.draft)
+
+
+def publish(
+    session: Session, organization_id: str, flow_id: str, published_by: str | None = None
+) -> FlowVersion:
+    """Make the draft a new version and switch the flow on; running runs keep their version."""
+    flow = find(session, organization_id, flow_id)
+    document = document_of(session, flow)
+    findings = check(session, organization_id, document)
+    if findings:
+        raise Unfit(findings, N_("The flow is not finished yet"))
+    number = (flow.published_version or 0) + 1
+    published = FlowVersion(
+        organization_id=organization_id,
+        id=ids.new_id("flv"),
+        flow_id=flow.id,
+        number=number,
+        document=document,
+        published_by=published_by,
+        published_at=store_now(session),
+    )
+    session.add(published)
+    session.flush()  # the flow points at a version that must be there first
+    _listen(flow, published)
+    flow.state, flow.draft = "active", None
+    session.add(flow)
+    return published
+
+
+def _listen(flow: Flow, published: FlowVersion) -> None:
+    trigger = published.document["trigger"]
+    flow.published_version = published.number
+    flow.listens_to = trigger["event"]
+    flow.listens_version = trigger.get("version")
+    flow.listens_source_id = trigger.get("source")
+    flow.listens_connection_id = trigger.get("connection")
+    flow.lane = flow_documents.recipe(published.document).lane_at(0, flow.id)
+
+
+def pause(session: Session, organization_id: str, flow_id: str) -> Flow:
+    """Stop starting new runs; those that run go on."""
+    flow = find(session, organization_id, flow_id)
+    if flow.state != "active":
+        raise NotNow(N_("Only a flow that is switched on can be paused"))
+    flow.state = "paused"
+    session.add(flow)
+    return flow
+
+
+def resume(session: Session, organization_id: str, flow_id: str) -> Flow:
+    """Start new runs again, with the version that was published last."""
+    flow = find(session, organization_id, flow_id)
+    if flow.state != "paused":
+        raise NotNow(N_("Only a paused flow can be resumed"))
+    flow.state = "active"
+    session.add(flow)
+    return flow
+
+
+def delete(session: Session, organization_id: str, flow_id: str, *, force: bool = False) -> Flow:
+    """Put a flow away; its finished runs stay readable.
+
+    Refused while runs wait for something, unless forced: then they are cancelled.
+    """
+    flow = find(session, organization_id, flow_id)
+    waiting = unfinished(session, organization_id, flow_id)
+    if waiting and not force:
+        raise InUse(
+            N_("%(count)s runs of this flow are not finished"),
+            N_("Finish or cancel them first; the flow was not deleted."),
+            count=waiting,
+        )
+    now = store_now(session)
+    if waiting:
+        session.execute(
+            update(Run)
+            .where(
+                col(Run.organization_id) == organization_id,
+                col(Run.flow_id) == flow_id,
+                col(Run.state).in_(UNFINISHED),
+            )
+            .values(
+                state="cancelled",
+                finished_at=now,
+                next_at=None,
+                lease_until=None,
+                lease_epoch=col(Run.lease_epoch) + 1,
+            )
+            .execution_options(synchronize_session=False)
+        )
+    flow.state, flow.deleted_at = "paused", now
+    session.add(flow)
+    return flow
+
+
+def unfinished(session: Session, organization_id: str, flow_id: str) -> int:
+    """Count the flow's runs that have not come to an end."""
+    statement = (
+        select(func.count())
+        .select_from(Run)
+        .where(
+            col(Run.organization_id) == organization_id,
+            col(Run.flow_id) == flow_id,
+            col(Run.state).in_(UNFINISHED),
+        )
+    )
+    return int(session.execute(statement).scalar_one())
+
+
+def version(session: Session, organization_id: str, flow_id: str, number: int) -> FlowVersion:
+    """Return one published version."""
+    statement = FlowVersion.of(organization_id).where(
+        col(FlowVersion.flow_id) == flow_id, col(FlowVersion.number) == number
+    )
+    found: FlowVersion | None = session.execute(statement).scalar_one_or_none()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def versions(session: Session, organization_id: str, flow_id: str) -> list[FlowVersion]:
+    """List a flow's published versions, the newest first."""
+    statement = FlowVersion.of(organization_id).where(col(FlowVersion.flow_id) == flow_id)
+    return list(session.execute(statement.order_by(col(FlowVersion.number).desc())).scalars())
+
+
+def restore_version(session: Session, organization_id: str, flow_id: str, number: int) -> Flow:
+    """Make an earlier version the draft again; it runs once it is published."""
+    flow = find(session, organization_id, flow_id)
+    flow.draft = version(session, organization_id, flow_id, number).document
+    flow.draft_revision += 1
+    session.add(flow)
+    return flow
+
+
+def figures(session: Session, organization_id: str, since: datetime) -> dict[str, dict[str, Any]]:
+    """Return each flow's runs since a moment, counted by state, and when the last one began."""
+    statement = (
+        select(col(Run.flow_id), col(Run.state), func.count(), func.max(col(Run.created_at)))
+        .where(col(Run.organization_id) == organization_id, col(Run.created_at) >= since)
+        .group_by(col(Run.flow_id), col(Run.state))
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for flow_id, state, count, last in session.execute(statement):
+        entry = found.setdefault(flow_id, {"total": 0, "last_run_at": None})
+        entry[state] = count
+        entry["total"] += count
+        entry["last_run_at"] = max(filter(None, (entry["last_run_at"], last)))
+    return found
+
+
+def _readable(document: Any) -> dict[str, Any]:
+    """Refuse a draft that no editor could show."""
+    findings = flow_checks.check_shape(document)
+    if findings:
+        raise Unfit(findings, N_("The flow cannot be read"))
+    if len(documents.dump(document)) > MAX_DOCUMENT_BYTES:
+        raise Unfit([finding("", "流程超过 256 KB", "The flow is larger than 256 kB")])
+    plain: dict[str, Any] = dict(document)
+    return plain

@@ -1,0 +1,158 @@
+"""Loading: claimed rows become runs in memory, with their recipe, event and earlier steps."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from connectors import flow_documents, stepping
+from connectors.engine.mapping import MappingError
+from connectors.flow_documents import Recipe
+from connectors.keys import Key, among
+from connectors.stepping import Moving, Note
+from connectors.tables import FlowVersion, Step
+from kernel import documents
+from kernel.database import EVERY, reading
+from kernel.errors import Problem
+from webhooks.tables import Event
+
+_recipe_ids: dict[tuple[str, str, int], str] = {}
+
+
+def load(rows: Sequence[Any]) -> list[Moving]:
+    """Return the claimed runs ready to go on; three queries for a whole batch."""
+    if not rows:
+        return []
+    with reading(EVERY) as session:
+        recipes = _recipes(session, rows)
+        events = _events(session, rows)
+        steps = _steps(
+            session,
+            [
+                row
+                for row in rows
+                if row.attempt_count or row.next_step or row.crash_count or row.lease_epoch > 1
+            ],
+        )
+    return [_moving(row, recipes, events, steps) for row in rows]
+
+
+def _moving(
+    row: Any,
+    recipes: dict[tuple[str, str, int], Recipe],
+    events: dict[Key, Any],
+    steps: dict[Key, dict[int, Note]],
+) -> Moving:
+    key = (row.organization_id, row.id)
+    moving = Moving(
+        organization_id=row.organization_id,
+        id=row.id,
+        flow_id=row.flow_id,
+        event_id=row.event_id,
+        replay_nonce=row.replay_nonce,
+        effect_nonce=row.effect_nonce,
+        lease_epoch=row.lease_epoch,
+        recipe=recipes[row.organization_id, row.flow_id, row.flow_version],
+        activation={},
+        position=row.next_step,
+        attempt_count=row.attempt_count,
+        crash_count=row.crash_count,
+        notes=steps.get(key, {}),
+    )
+    try:
+        moving.activation = stepping.start_activation(
+            seen_as(events[row.organization_id, row.event_id])
+        )
+        stepping.restore(moving)
+    except Problem as error:
+        moving.park("data", _UNREADABLE, error.plain()[:300])
+    except MappingError as error:
+        moving.park("data", error.say)
+    return moving
+
+
+def seen_as(event: Any) -> dict[str, Any]:
+    """Return an event as expressions see it; raises Malformed when its body is no JSON."""
+    return {
+        "id": event.id,
+        "type": event.type,
+        "version": event.version,
+        "subject": event.subject,
+        "time": event.occurred_at.isoformat(),
+        "source": event.origin,
+        "data": documents.parse(event.body),
+    }
+
+
+def _recipes(session: Session, rows: Sequence[Any]) -> dict[tuple[str, str, int], Recipe]:
+    wanted = {(row.organization_id, row.flow_id, row.flow_version) for row in rows}
+    found: dict[tuple[str, str, int], Recipe] = {}
+    for key in wanted:
+        known = flow_documents.known_recipe(_recipe_ids.get(key, ""))
+        if known is not None:
+            found[key] = known
+    missing = sorted(wanted - set(found))
+    if not missing:
+        return found
+    statement = select(FlowVersion).where(
+        among(FlowVersion, [key[:2] for key in missing], col(FlowVersion.flow_id))
+    )
+    for version in session.execute(statement).scalars():
+        key = (version.organization_id, version.flow_id, version.number)
+        if len(_recipe_ids) > 10_000:
+            _recipe_ids.clear()
+        _recipe_ids[key] = version.id
+        found[key] = flow_documents.recipe_of(version.id, version.document)
+    return found
+
+
+def _events(session: Session, rows: Sequence[Any]) -> dict[Key, Any]:
+    wanted = sorted({(row.organization_id, row.event_id) for row in rows})
+    statement = select(
+        col(Event.organization_id),
+        col(Event.id),
+        col(Event.type),
+        col(Event.version),
+        col(Event.subject),
+        col(Event.occurred_at),
+        col(Event.origin),
+        col(Event.body),
+    ).where(among(Event, wanted))
+    return {(row.organization_id, row.id): row for row in session.execute(statement)}
+
+
+def _steps(session: Session, rows: Sequence[Any]) -> dict[Key, dict[int, Note]]:
+    if not rows:
+        return {}
+    wanted = [(row.organization_id, row.id) for row in rows]
+    statement = select(Step).where(among(Step, wanted, col(Step.run_id)))
+    found: dict[Key, dict[int, Note]] = defaultdict(dict)
+    for step in session.execute(statement).scalars():
+        found[step.organization_id, step.run_id][step.position] = Note(
+            id=step.id,
+            position=step.position,
+            key=step.key,
+            kind=step.kind,
+            state=step.state,
+            attempt_count=step.attempt_count,
+            input=step.input,
+            output=step.output,
+            problem=step.problem,
+            edited_input=step.edited_input,
+            effect_key=step.effect_key,
+            started_at=step.started_at,
+            finished_at=step.finished_at,
+            elapsed_ms=step.elapsed_ms,
+            status=step.status,
+            is_new=False,
+            is_changed=False,
+        )
+    return found
+
+
+_UNREADABLE = {
+    "zh": "事件的内容读不出来，无法继续",
+    "en": "The event's content cannot be read, so the run cannot go on",
+}

@@ -1,0 +1,62 @@
+"""What is kept and shown of a step's data: bounded, and without secrets."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from kernel import documents
+
+MAX_KEPT_BYTES = 64 * 1024
+HIDDEN = "••••••"
+_TELLING = (
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "authorization",
+    "api_key",
+    "apikey",
+    "private",
+)
+_SHORTEST_SECRET = 6  # shorter texts would blank out ordinary words
+
+
+def keep(value: Any, secrets: Iterable[str]) -> Any:
+    """Return what may be stored of a value: the connection's secrets hidden, the size bounded."""
+    hidden = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    kept = _without(value, hidden) if hidden else value
+    raw = documents.dump(kept)
+    if len(raw) <= MAX_KEPT_BYTES:
+        return kept
+    return {"$too_large": {"bytes": len(raw), "start": raw[:2_000].decode(errors="replace")}}
+
+
+def is_cut(value: Any) -> bool:
+    """Tell whether a kept value is only the start of what it was."""
+    return isinstance(value, dict) and len(value) == 1 and "$too_large" in value
+
+
+def _without(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            if secret in value:
+                value = value.replace(secret, HIDDEN)
+        return value
+    if isinstance(value, dict):
+        return {name: _without(one, secrets) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without(one, secrets) for one in value]
+    return value
+
+
+def show(value: Any) -> Any:
+    """Return a kept value for people's eyes: what a telling name holds is hidden too."""
+    if isinstance(value, dict):
+        return {
+            name: HIDDEN
+            if isinstance(one, str) and one and any(word in name.lower() for word in _TELLING)
+            else show(one)
+            for name, one in value.items()
+        }
+    if isinstance(value, list):
+        return [show(one) for one in value]
+    return value

@@ -1,0 +1,112 @@
+"""How the pages of connectors are drawn: problems in words, forms taken apart."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask_babel import gettext
+
+from connectors.engine import loader
+from connectors.engine.connector import Connector
+from kernel.errors import N_, FieldError, NotFound, Problem
+
+blueprint = Blueprint("connectors_pages", "connectors", template_folder="templates")
+
+# What a page says after a form was taken; the address carries only the short word.
+DONE = {
+    "created": N_("The connection is there."),
+    "reconnected": N_("The new credentials are stored. Runs that waited for them go on now."),
+    "renamed": N_("The name was changed."),
+    "works": N_("The app accepts the connection."),
+    "revoked": N_("The connection is gone, and its secrets were deleted."),
+    "saved": N_("The draft was saved. What runs has not changed yet."),
+    "published": N_("The new version runs from now on. Runs under way keep theirs."),
+    "paused": N_("The flow is paused. Runs under way come to their end."),
+    "resumed": N_("The flow is switched on again."),
+    "restored": N_("The earlier version is now the draft. Look at it, then publish."),
+    "deleted": N_("The flow was deleted. Its finished runs stay readable."),
+    "retried": N_("The run is being tried again."),
+    "replayed": N_("The run goes on."),
+    "cancelled": N_("The run was cancelled."),
+    "rest": N_("The other runs follow now."),
+}
+
+
+def draw(template: str, /, *, problem: Problem | None = None, **values: Any) -> Response:
+    """Draw a page; a problem is told in words and gives the page its status."""
+    told, errors = None, []
+    if problem is not None:
+        errors = [_in_words(one) for one in problem.errors]
+        told = {
+            "what": gettext(problem.title) % problem.params,
+            "why": gettext(problem.detail) % problem.params if problem.detail else "",
+        }
+    done = DONE.get(request.args.get("done", ""))
+    page = render_template(
+        f"connectors/{template}",
+        told=told,
+        errors=errors,
+        done=gettext(done) if done else "",
+        form=request.form,
+        as_pairs=lambda choices: [(one, one) for one in choices],
+        app_of=app_of,
+        **values,
+    )
+    return make_response(page, problem.status if problem else 200)
+
+
+def _in_words(error: FieldError) -> FieldError:
+    msgid = error["message"]
+    return {"pointer": error["pointer"], "message": gettext(msgid)}
+
+
+def go(path: str, **arguments: str) -> Response:
+    """Send the browser on after a form was taken; 303 never repeats what was posted."""
+    return make_response(redirect(f"{path}?{urlencode(arguments)}" if arguments else path, 303))
+
+
+def typed(name: str, limit: int = 300) -> str:
+    """Return what was typed into a field, without NUL and trimmed."""
+    return request.form.get(name, "")[:limit].replace("\0", "").strip()
+
+
+def typed_under(prefix: str, limit: int = 16_000) -> dict[str, str]:
+    """Return the fields called `<prefix>.<name>`, by name, without the empty ones."""
+    return {
+        name.removeprefix(f"{prefix}."): value[:limit].strip()
+        for name, value in request.form.items()
+        if name.startswith(f"{prefix}.") and value.strip()
+    }
+
+
+def connector_or_none(key: str | None) -> Connector | None:
+    """Return a connector, None when the library lost it."""
+    try:
+        return loader.find(key or "")
+    except NotFound:
+        return None
+
+
+def app_of(key: str | None) -> dict[str, Any]:
+    """Describe a connector for a picture: its title, icon and slot."""
+    connector = connector_or_none(key)
+    if connector is None:
+        return {"title": {"zh": key or "?", "en": key or "?"}, "icon": None, "slot": None}
+    slot = connector.slots[0].partition(".")[0] if connector.slots else None
+    return {"title": connector.title, "icon": f"/connectors/{key}/icon.svg", "slot": slot}
+
+
+def settings_from(connector: Connector, given: Mapping[str, str]) -> dict[str, Any]:
+    """Turn a form's texts into the types that the connector's settings schema names."""
+    properties: Mapping[str, Any] = connector.settings.get("properties", {})
+    settings: dict[str, Any] = {}
+    for name, text in given.items():
+        kind = properties.get(name, {}).get("type")
+        if kind == "integer" and text.lstrip("-").isdecimal():
+            settings[name] = int(text)
+        elif kind == "boolean":
+            settings[name] = text == "1"
+        else:
+            settings[name] = text
+    return settings

@@ -1,0 +1,85 @@
+"""The pages of the connector library."""
+
+from typing import Any
+
+from flask import Response, request, send_file
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from connectors import connections
+from connectors.engine import flow_templates, loader
+from connectors.engine.connector import Connector
+from connectors.pages.drawing import blueprint, draw
+from identity.guard import principal, require
+from kernel.database import reading
+from kernel.web import localized
+
+_markdown = MarkdownIt("js-default")  # no HTML passes through, addresses are checked
+
+
+@blueprint.get("/connectors")
+@require("connections:read")
+def list_connectors() -> Any:
+    """Show the library, filtered by words and slot."""
+    wanted, slot = request.args.get("q", "").strip().lower(), request.args.get("slot", "")
+    found = [one for one in loader.library().values() if _fits(one, wanted, slot)]
+    slots = sorted(
+        {name.partition(".")[0] for one in loader.library().values() for name in one.slots}
+    )
+    return draw("connectors.html", connectors=found, slots=slots, slot=slot, words=wanted)
+
+
+@blueprint.get("/connectors/<key>")
+@require("connections:read")
+def show_connector(key: str) -> Any:
+    """Show what a connector can do and how it is connected."""
+    connector, who = loader.find(key), principal()
+    with reading(who.organization_id) as session:
+        mine = connections.all_of(session, who.organization_id, key)
+    recipes = [one for one in flow_templates.all().values() if key in one.connectors]
+    return draw(
+        "connector.html",
+        connector=connector,
+        connections=mine,
+        recipes=recipes,
+        readme=_readme(connector),
+    )
+
+
+@blueprint.get("/connectors/<key>/icon.svg")
+@require("connections:read")
+def show_icon(key: str) -> Response:
+    """Send a connector's picture; as an image it can run nothing."""
+    response = send_file(loader.find(key).icon, mimetype="image/svg+xml", max_age=3600)
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    return response
+
+
+def _fits(connector: Connector, wanted: str, slot: str) -> bool:
+    if slot and not any(name.partition(".")[0] == slot for name in connector.slots):
+        return False
+    text = " ".join(
+        [
+            connector.key,
+            *(
+                localized(part, language)
+                for part in (connector.title, connector.summary)
+                for language in ("zh", "en")
+            ),
+        ]
+    )
+    return wanted in text.lower()
+
+
+def _readme(connector: Connector) -> Markup:
+    """Render a README without its title, its headings one level down."""
+    try:
+        tokens = _markdown.parse(connector.readme)
+    except FileNotFoundError:
+        return Markup("")
+    if tokens and tokens[0].type == "heading_open" and tokens[0].tag == "h1":
+        tokens = tokens[3:]
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
+    return Markup(_markdown.renderer.render(tokens, _markdown.options, {}))  # noqa: S704 - no HTML

@@ -1,0 +1,73 @@
+"""A flow's document as the steps of a picture."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask_babel import gettext
+
+from connectors.flow_documents import action_of
+from connectors.pages.drawing import app_of, connector_or_none
+from kernel.errors import NotFound
+from kernel.web import localized
+
+_STATES = {
+    "succeeded": "succeeded",
+    "skipped": "filtered",
+    "failed": "parked",
+    "waiting": "retrying",
+    "sending": "sending",
+}
+
+
+def picture(
+    document: Mapping[str, Any], states: Mapping[int, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the boxes of a flow's picture; `states` adds how each step of a run went."""
+    return [_trigger(document.get("trigger") or {})] + [
+        _step(step, (states or {}).get(position))
+        for position, step in enumerate(document.get("steps") or ())
+    ]
+
+
+def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
+    connector = connector_or_none(trigger.get("connector"))
+    known = connector.triggers.get(trigger.get("trigger") or "") if connector else None
+    app = app_of(trigger.get("connector")) if connector else None
+    return {
+        "app": localized(app["title"]) if app else gettext("Event"),
+        "icon": app["icon"] if app else None,
+        "slot": app["slot"] if app else None,
+        "title": localized(known.title) if known else trigger.get("event") or gettext("not chosen"),
+        "kind": "trigger",
+        "note": trigger.get("event") if known else None,
+    }
+
+
+def title_of(step: Mapping[str, Any]) -> str:
+    """Return what a step is called: its own title, else its action's, else its kind."""
+    if step.get("title"):
+        return localized(step["title"])
+    if step.get("kind") == "action":
+        try:
+            return localized(
+                action_of(step.get("connector") or "", step.get("action") or "")[1].title
+            )
+        except NotFound:
+            return str(gettext("Action not chosen"))
+    words: dict[str, str] = {"filter": gettext("Only if"), "map": gettext("Shape the data")}
+    found: str = words.get(step.get("kind", ""), step.get("key", ""))
+    return found
+
+
+def _step(step: Mapping[str, Any], state: str | None) -> dict[str, Any]:
+    kind = step.get("kind")
+    app = app_of(step.get("connector")) if kind == "action" and step.get("connector") else None
+    names = {"filter": gettext("Condition"), "map": gettext("Data")}
+    return {
+        "app": localized(app["title"]) if app else names.get(kind or "", gettext("Action")),
+        "icon": app["icon"] if app else None,
+        "slot": app["slot"] if app else None,
+        "title": title_of(step),
+        "kind": "condition" if kind == "filter" else "action",
+        "state": _STATES.get(state, state) if state else None,
+    }

@@ -1,0 +1,253 @@
+"""Recovery: a person retries, repairs, repeats or cancels what stopped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from connectors import flow_documents, flows
+from connectors.errors import NotNow, Unfit, finding
+from connectors.flow_documents import action_of
+from connectors.masking import MAX_KEPT_BYTES
+from connectors.tables import FlowVersion, Run, Step
+from kernel import documents, ids, queue
+from kernel.database import store_now
+from kernel.errors import N_, NotFound
+
+BULK_LIMIT = 1_000
+DRAIN = "webhooks.drain"
+
+
+def retry_now(session: Session, organization_id: str, run_id: str) -> Run:
+    """Try a waiting or parked run again at once, with the same effect key."""
+    run = _find(session, organization_id, run_id)
+    if run.state not in ("waiting", "parked"):
+        raise NotNow(N_("Only a run that waits or is parked can be tried again"))
+    _refuse_unsure(session, run)
+    _wake(session, [run])
+    return run
+
+
+def replay_step(
+    session: Session, organization_id: str, run_id: str, *, fresh_effect: bool = False
+) -> Run:
+    """Go on from the step that stopped.
+
+    The effect key stays, so an app that has done it already will not do it twice; `fresh_effect`
+    asks for it once more, and is also how a person says that an unknown outcome did not happen.
+    """
+    run = _find(session, organization_id, run_id)
+    if run.state != "parked":
+        raise NotNow(N_("Only a parked run can go on from the step that stopped"))
+    if fresh_effect:
+        run.effect_nonce = ids.new_id("eff")
+    else:
+        _refuse_unsure(session, run)
+    _settle_mark(session, run)
+    _wake(session, [run])
+    return run
+
+
+def mark_done(session: Session, organization_id: str, run_id: str, output: Any = None) -> Run:
+    """Take the stopped step as done, because a person found it done in the app, and go on."""
+    run = _find(session, organization_id, run_id)
+    step = _stopped_step(session, run)
+    if run.state != "parked" or step is None or step.kind != "action":
+        raise NotNow(N_("Only an action that is parked can be taken as done"))
+    recipe = _recipe(session, run)
+    now = store_now(session)
+    step.state, step.problem, step.finished_at = "succeeded", None, now
+    step.output = _sized({} if output is None else output, "/output")
+    run.next_step += 1
+    run.lane = recipe.lane_at(run.next_step, run.flow_id)
+    session.add(step)
+    _wake(session, [run])
+    return run
+
+
+def replay_start(session: Session, organization_id: str, run_id: str) -> Run:
+    """Run the event through the flow's present version once more, from the first step.
+
+    A new run with a fresh nonce: apps will do again what they did before.
+    """
+    old = _find(session, organization_id, run_id)
+    flow = flows.find(session, organization_id, old.flow_id)
+    if flow.published_version is None or old.state in ("due", "leased"):
+        raise NotNow(N_("This run is still under way"))
+    if old.state in ("waiting", "parked"):
+        _cancel(session, old)
+    run = Run(
+        organization_id=organization_id,
+        id=ids.new_id("run"),
+        flow_id=flow.id,
+        flow_version=flow.published_version,
+        event_id=old.event_id,
+        event_type=old.event_type,
+        replay_nonce=ids.new_id("rpl"),
+        lane=flow.lane or flow.id,
+        next_at=store_now(session),
+    )
+    session.add(run)
+    queue.nudge(session, DRAIN)
+    return run
+
+
+def edit_input(session: Session, organization_id: str, run_id: str, value: Any) -> Run:
+    """Correct the input of the action that stopped and go on from there."""
+    run = _find(session, organization_id, run_id)
+    step = _stopped_step(session, run)
+    if run.state != "parked" or step is None or step.kind != "action":
+        raise NotNow(N_("Only the input of an action that is parked can be changed"))
+    _refuse_unsure(session, run)
+    step.edited_input = _sized(value, "/input")
+    step.input = step.edited_input
+    session.add(step)
+    _wake(session, [run])
+    return run
+
+
+def cancel(session: Session, organization_id: str, run_id: str) -> Run:
+    """Give a run up; a call that is in the air cannot be taken back, but is not followed up."""
+    run = _find(session, organization_id, run_id)
+    if run.state in ("succeeded", "skipped", "cancelled"):
+        raise NotNow(N_("This run has already come to its end"))
+    _cancel(session, run)
+    return run
+
+
+def parked_ids(
+    session: Session, organization_id: str, flow_id: str, cause: str | None
+) -> list[str]:
+    """List the parked runs of a flow and cause, the oldest first."""
+    statement = select(col(Run.id)).where(
+        col(Run.organization_id) == organization_id,
+        col(Run.flow_id) == flow_id,
+        col(Run.state) == "parked",
+    )
+    if cause:
+        statement = statement.where(col(Run.cause) == cause)
+    return list(session.execute(statement.order_by(col(Run.id)).limit(BULK_LIMIT)).scalars())
+
+
+def replay_canary(session: Session, organization_id: str, flow_id: str, cause: str | None) -> Run:
+    """Try the oldest parked run of a flow and cause first, to see whether the trouble is over."""
+    if cause == "unknown":
+        raise NotNow(
+            N_("Runs with an unknown outcome are looked at one by one"),
+            N_("Look into the app first; then say for each run whether it was done."),
+        )
+    for run_id in parked_ids(session, organization_id, flow_id, cause):
+        run = _find(session, organization_id, run_id)
+        if run.cause != "unknown":
+            return replay_step(session, organization_id, run_id)
+    raise NotFound(N_("No parked run fits"))
+
+
+def replay_rest(
+    session: Session, organization_id: str, flow_id: str, cause: str | None, canary_id: str
+) -> int:
+    """Replay the other parked runs once the canary has got past its step; return how many.
+
+    Refused (NotNow) while the canary moves, or when it stopped again.
+    """
+    canary = _find(session, organization_id, canary_id)
+    if canary.flow_id != flow_id or canary.state in ("parked", "waiting", "cancelled"):
+        raise NotNow(
+            N_("The first run did not get through"),
+            N_("Nothing else was touched. Cure the cause, then try the first run again."),
+        )
+    if canary.state not in ("succeeded", "skipped"):
+        raise NotNow(N_("The first run is still under way"))
+    statement = Run.of(organization_id).where(
+        col(Run.flow_id) == flow_id, col(Run.state) == "parked", col(Run.cause) != "unknown"
+    )
+    if cause:
+        statement = statement.where(col(Run.cause) == cause)
+    runs = list(session.execute(statement.order_by(col(Run.id)).limit(BULK_LIMIT)).scalars())
+    _wake(session, runs)
+    return len(runs)
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _find(session: Session, organization_id: str, run_id: str) -> Run:
+    """Return the run, held until the commit, so that two people's decisions cannot mix."""
+    statement = Run.of(organization_id).where(col(Run.id) == run_id).with_for_update()
+    run: Run | None = session.execute(statement).scalar_one_or_none()
+    if run is None:
+        raise NotFound
+    return run
+
+
+def _stopped_step(session: Session, run: Run) -> Step | None:
+    statement = Step.of(run.organization_id).where(
+        col(Step.run_id) == run.id, col(Step.position) == run.next_step
+    )
+    return session.execute(statement).scalar_one_or_none()
+
+
+def _recipe(session: Session, run: Run) -> flow_documents.Recipe:
+    version: FlowVersion = flows.version(
+        session, run.organization_id, run.flow_id, run.flow_version
+    )
+    return flow_documents.recipe_of(version.id, version.document)
+
+
+def _refuse_unsure(session: Session, run: Run) -> None:
+    """Never repeat blindly what may have happened and cannot be recognised by the app."""
+    step = _stopped_step(session, run)
+    if run.cause != "unknown" or step is None:
+        return
+    planned = _recipe(session, run).steps[run.next_step]
+    try:
+        _, action = action_of(planned.connector or "", planned.action or "")
+    except NotFound:
+        return
+    if not action.is_idempotent:
+        raise NotNow(
+            N_("Nobody knows whether the app did this already"),
+            N_("Look into the app: then take the step as done, or ask for it once more."),
+        )
+
+
+def _settle_mark(session: Session, run: Run) -> None:
+    step = _stopped_step(session, run)
+    if step is not None and step.state == "sending":
+        step.state = "waiting"
+        session.add(step)
+
+
+def _wake(session: Session, runs: Sequence[Run]) -> None:
+    now = store_now(session)
+    for run in runs:
+        run.state, run.next_at, run.attempt_count = "due", now, 0
+        run.cause = run.say = run.detail = run.finished_at = None
+        run.crash_count = 0
+        session.add(run)
+    if runs:
+        queue.nudge(session, DRAIN)
+
+
+def _cancel(session: Session, run: Run) -> None:
+    session.execute(
+        update(Run)
+        .where(col(Run.organization_id) == run.organization_id, col(Run.id) == run.id)
+        .values(
+            state="cancelled",
+            next_at=None,
+            lease_owner=None,
+            lease_until=None,
+            lease_epoch=col(Run.lease_epoch) + 1,  # whoever works on it now may not record
+            finished_at=store_now(session),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.refresh(run)
+
+
+def _sized(value: Any, pointer: str) -> Any:
+    if len(documents.dump(value)) > MAX_KEPT_BYTES:
+        raise Unfit([finding(pointer, "内容超过 64 KB", "This is larger than 64 kB")])
+    return value

@@ -1,0 +1,71 @@
+"""The JSON routes of the connector library and the flow templates."""
+
+from typing import Any
+
+from flask import Blueprint
+
+from connectors import schemas
+from connectors.engine import flow_templates, loader
+from connectors.engine.connector import Connector
+from identity.guard import require
+from kernel.web import operation
+
+blueprint = Blueprint("library", __name__)
+
+
+@blueprint.get("/connectors")
+@require("connections:read")
+@operation(summary="List the connectors", returns=schemas.ConnectorOut, many=True)
+def list_connectors() -> Any:
+    """Return the whole library by key."""
+    return [_brief(connector) for connector in loader.library().values()]
+
+
+@blueprint.get("/connectors/<key>")
+@require("connections:read")
+@operation(summary="Read a connector", returns=schemas.ConnectorDetailOut)
+def read_connector(key: str) -> Any:
+    """Return a connector with its settings, ways to sign in, triggers and actions."""
+    connector = loader.find(key)
+    return {
+        **_brief(connector),
+        "settings": connector.settings,
+        "auth": [
+            {
+                "id": way.id,
+                "kind": way.kind,
+                "title": way.title,
+                "fields": [
+                    schemas.FieldOut.model_validate({"name": name, **_field(field)})
+                    for name, field in way.fields.items()
+                ],
+            }
+            for way in connector.auth
+        ],
+        "triggers": [
+            schemas.TriggerOut.model_validate(one, from_attributes=True)
+            for one in connector.triggers.values()
+        ],
+        "actions": [
+            schemas.ActionOut.model_validate(one, from_attributes=True)
+            for one in connector.actions.values()
+        ],
+        "readme": connector.readme,
+    }
+
+
+@blueprint.get("/flow-templates")
+@require("flows:read")
+@operation(summary="List the flow templates", returns=schemas.TemplateOut, many=True)
+def list_templates() -> Any:
+    """Return every ready-made flow."""
+    return list(flow_templates.all().values())
+
+
+def _brief(connector: Connector) -> dict[str, Any]:
+    names = ("key", "version", "title", "summary", "slots")
+    return {name: getattr(connector, name) for name in names}
+
+
+def _field(field: Any) -> dict[str, Any]:
+    return {name: getattr(field, name) for name in ("title", "is_secret", "is_optional")}

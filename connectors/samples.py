@@ -1,0 +1,30 @@
+"""Sample events for trying flows: the template's, the trigger's, else the event type's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlmodel import Session
+
+from catalog import event_types
+from connectors.engine import flow_templates, loader
+
+
+def event_for(
+    session: Session,
+    organization_id: str,
+    document: Mapping[str, Any],
+    template_key: str | None = None,
+) -> dict[str, Any]:
+    """Return an event that a flow document may be tried on; its data is {} when nobody has one."""
+    trigger = document.get("trigger") or {}
+    wanted = trigger.get("event") or ""
+    for template in flow_templates.all().values():
+        is_asked_for = template_key in (None, template.key)
+        if is_asked_for and template.document["trigger"]["event"] == wanted:
+            return dict(template.sample)
+    connector = loader.library().get(trigger.get("connector") or "")
+    known = connector.triggers.get(trigger.get("trigger") or "") if connector else None
+    if known is not None and isinstance(known.sample.get("data"), dict):
+        return {"type": wanted, "data": known.sample["data"]}
+    found = event_types.lookup(session, organization_id, wanted) if wanted else None
+    return {"type": wanted, "data": found.sample if found and found.sample else {}}

@@ -1,0 +1,298 @@
+"""What callers may write and what they get to see, for connectors, connections, flows and runs."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(min_length=1, max_length=120)]
+Words = dict[str, str]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- the library -------------------------------------------------------------------------------
+
+
+class ConnectorOut(BaseModel):
+    """A connector in the library."""
+
+    key: str
+    version: str
+    title: Words
+    summary: Words
+    slots: list[str]
+
+
+class ActionOut(BaseModel):
+    """What a connector can do."""
+
+    key: str
+    title: Words
+    effect: str
+    is_idempotent: bool
+    input: dict[str, Any]
+    output: dict[str, Any]
+    sample: dict[str, Any]
+
+
+class TriggerOut(BaseModel):
+    """What a connector can start a flow with."""
+
+    key: str
+    title: Words
+    event: str
+    version: int
+    sample: dict[str, Any]
+
+
+class FieldOut(BaseModel):
+    """One thing to fill in when connecting."""
+
+    name: str
+    title: Words
+    is_secret: bool
+    is_optional: bool
+
+
+class AuthOut(BaseModel):
+    """One way to prove who calls."""
+
+    id: str
+    kind: str
+    title: Words
+    fields: list[FieldOut]
+
+
+class ConnectorDetailOut(ConnectorOut):
+    """A connector with everything needed to connect and use it."""
+
+    settings: dict[str, Any]
+    auth: list[AuthOut]
+    triggers: list[TriggerOut]
+    actions: list[ActionOut]
+    readme: str
+
+
+# --- connections -------------------------------------------------------------------------------
+
+
+class ConnectionIn(_In):
+    """A new connection; secret fields are sealed and never shown again."""
+
+    connector: Name
+    name: Annotated[str, Field(max_length=120)] | None = None
+    auth: Name | None = None
+    fields: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ConnectionPatch(_In):
+    """What may change on a connection; a secret field left out keeps its value."""
+
+    name: Name | None = None
+    auth: Name | None = None
+    fields: dict[str, str] | None = None
+    settings: dict[str, Any] | None = None
+
+
+class ConnectionOut(BaseModel):
+    """A connection without its secrets."""
+
+    id: str
+    connector_key: str
+    name: str
+    auth: str | None
+    settings: dict[str, Any]
+    public_fields: dict[str, Any]
+    state: str
+    problem: dict[str, Any] | None
+    checked_at: datetime | None
+    installation_id: str | None
+    created_at: datetime
+
+
+# --- flows -------------------------------------------------------------------------------------
+
+
+class FlowIn(_In):
+    """A new flow: from a template with a connection for each of its connectors, or a document."""
+
+    name: Name | None = None
+    template: Name | None = None
+    connections: dict[str, str] = Field(
+        default_factory=dict, description="Connector key → connection id, for a template."
+    )
+    document: dict[str, Any] | None = None
+
+
+class DraftIn(_In):
+    """A changed flow; `revision` is the one that was edited."""
+
+    name: Name | None = None
+    document: dict[str, Any] | None = None
+    revision: int | None = None
+
+
+class ProblemOut(BaseModel):
+    """One thing that keeps a flow from being published."""
+
+    pointer: str
+    say: Words
+
+
+class FlowOut(BaseModel):
+    """A flow."""
+
+    id: str
+    name: str
+    state: str
+    published_version: int | None
+    draft_revision: int
+    template_key: str | None
+    installation_id: str | None
+    created_at: datetime
+
+
+class FlowDetailOut(FlowOut):
+    """A flow with the document that is edited and what still is wrong with it."""
+
+    document: dict[str, Any]
+    has_draft: bool
+    problems: list[ProblemOut]
+
+
+class VersionOut(BaseModel):
+    """A published version."""
+
+    number: int
+    document: dict[str, Any]
+    published_by: str | None
+    published_at: datetime
+
+
+class TrialIn(_In):
+    """A sample event for a dry run; without one the flow's template or event type gives it."""
+
+    event: dict[str, Any] | None = None
+    document: dict[str, Any] | None = None
+
+
+class TrialStepOut(BaseModel):
+    """One step of a dry run."""
+
+    key: str
+    kind: str
+    title: Any
+    state: str
+    input: Any
+    output: Any
+    request: dict[str, Any] | None
+    problem: dict[str, Any] | None
+
+
+class TrialOut(BaseModel):
+    """What a flow would do; nothing was sent."""
+
+    ok: bool
+    state: str
+    say: Words | None
+    steps: list[TrialStepOut]
+
+
+class TemplateOut(BaseModel):
+    """A ready-made flow."""
+
+    key: str
+    title: Words
+    summary: Words
+    connectors: list[str]
+    sample: dict[str, Any]
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+class RunOut(BaseModel):
+    """A run."""
+
+    id: str
+    flow_id: str
+    flow_version: int
+    event_id: str
+    event_type: str
+    state: str
+    cause: str | None
+    say: dict[str, Any] | None
+    detail: str | None
+    next_step: int
+    next_at: datetime | None
+    attempt_count: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class StepOut(BaseModel):
+    """A step of a run."""
+
+    key: str
+    kind: str
+    position: int
+    title: Any
+    state: str
+    attempt_count: int
+    input: Any
+    output: Any
+    problem: dict[str, Any] | None
+    effect_key: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    elapsed_ms: int | None
+    status: int | None
+
+
+class RunDetailOut(RunOut):
+    """A run with its steps, and in plain words what to do when it stopped."""
+
+    flow_name: str
+    steps: list[StepOut]
+    advice: dict[str, str] | None
+
+
+class ReplayIn(_In):
+    """Where a run is repeated from."""
+
+    start: Annotated[str, Field(pattern=r"^(step|beginning)$")] = "step"
+    fresh_effect: bool = Field(
+        default=False, description="Ask the app to do it once more, under a new effect key."
+    )
+
+
+class InputIn(_In):
+    """The corrected input of the action that stopped."""
+
+    input: Any
+
+
+class DoneIn(_In):
+    """What a person found in the app: the step's output, if later steps need it."""
+
+    output: Any = None
+
+
+class BulkIn(_In):
+    """Parked runs of one flow and cause; without `canary` the first one is tried, alone."""
+
+    flow_id: Name
+    cause: Name | None = None
+    canary: Name | None = None
+
+
+class BulkOut(BaseModel):
+    """The canary to wait for, or how many followed it."""
+
+    canary: str
+    replayed: int

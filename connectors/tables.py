@@ -1,0 +1,164 @@
+"""Connections to apps, flows and their versions, runs and their steps; all tenant-owned."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field
+
+from kernel.database import Document, Moment
+from kernel.tenancy import Owned
+
+
+def partial(name: str, *columns: str, where: str) -> Index:
+    """Return an index over the few rows that still need work, on both databases."""
+    condition = text(where)
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+class Connection(Owned, table=True):
+    """An organization's authorised use of one connector."""
+
+    __table_args__ = (
+        Index("ix_connection_connector", "organization_id", "connector_key"),
+        Index("ix_connection_installation", "organization_id", "installation_id"),
+    )
+
+    connector_key: str
+    name: str
+    auth: str | None = None  # which of the connector's ways to prove who calls
+    settings: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
+    # The public fields are shown again in the form; the sealed ones never leave the vault.
+    public_fields: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
+    fields_sealed: str | None = None
+    token_sealed: str | None = None
+    token_expires_at: datetime | None = Field(default=None, sa_type=Moment)
+    # One worker asks for a token, the others wait for what it brings.
+    token_lease_owner: str | None = None
+    token_lease_until: datetime | None = Field(default=None, sa_type=Moment)
+    state: str = "ready"  # ready | needs_attention | revoked
+    problem: dict[str, Any] | None = Field(default=None, sa_type=Document)  # {cause, say, detail}
+    checked_at: datetime | None = Field(default=None, sa_type=Moment)
+    installation_id: str | None = None
+
+
+class Flow(Owned, table=True):
+    """A recipe: when this happens, do that; the draft is edited, published versions run."""
+
+    __table_args__ = (
+        partial(
+            "ix_flow_listening",
+            "organization_id",
+            "listens_to",
+            where="state = 'active' AND deleted_at IS NULL",
+        ),
+        Index("ix_flow_installation", "organization_id", "installation_id"),
+    )
+
+    name: str
+    state: str = "draft"  # draft | active | paused
+    published_version: int | None = None
+    draft: dict[str, Any] | None = Field(default=None, sa_type=Document)
+    draft_revision: int = 0  # goes up with every save, so that two editors never overwrite silently
+    # Copies of the published trigger, so that routing reads no document.
+    listens_to: str | None = None  # event type
+    listens_version: int | None = None
+    listens_source_id: str | None = None
+    listens_connection_id: str | None = None
+    lane: str | None = None  # where a new run of the published version goes first
+    template_key: str | None = None
+    installation_id: str | None = None
+    deleted_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class FlowVersion(Owned, table=True):
+    """A published flow document; never changed."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "flow_id"], ["flow.organization_id", "flow.id"]),
+        UniqueConstraint("organization_id", "flow_id", "number", name="uq_flow_version_number"),
+    )
+
+    flow_id: str
+    number: int
+    document: dict[str, Any] = Field(sa_type=Document)
+    published_by: str | None = None
+    published_at: datetime = Field(sa_type=Moment)
+
+
+class Run(Owned, table=True):
+    """One execution of one flow version for one event."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "flow_id", "flow_version"],
+            ["flow_version.organization_id", "flow_version.flow_id", "flow_version.number"],
+        ),
+        # A run keeps its event: nobody can delete what still may have to be done again.
+        ForeignKeyConstraint(
+            ["organization_id", "event_id"], ["event.organization_id", "event.id"]
+        ),
+        UniqueConstraint(
+            "organization_id", "flow_id", "event_id", "replay_nonce", name="uq_run_once"
+        ),
+        partial("ix_run_ready", "lane", "next_at", where="state IN ('due', 'waiting')"),
+        partial("ix_run_leased", "lease_until", where="state = 'leased'"),
+        partial(
+            "ix_run_parked", "organization_id", "flow_id", "cause", "id", where="state = 'parked'"
+        ),
+        Index("ix_run_flow", "organization_id", "flow_id", "id"),
+        Index("ix_run_event", "organization_id", "event_id"),
+        Index("ix_run_state", "organization_id", "state", "id"),
+    )
+
+    flow_id: str
+    flow_version: int
+    event_id: str
+    event_type: str
+    replay_nonce: str = ""  # the event's; a replay from the start has a fresh one
+    effect_nonce: str = ""  # changes only when a person asks for the effect once more
+    # due | leased | waiting | succeeded | skipped | parked | cancelled
+    state: str = "due"
+    # Where the next call goes: the connection id, or the flow id while there is none. Lanes are
+    # what claiming is fair over, and what a slow app fills up without holding the others.
+    lane: str
+    next_step: int = 0
+    next_at: datetime | None = Field(default=None, sa_type=Moment)
+    attempt_count: int = 0  # tries of the present step
+    lease_owner: str | None = None
+    lease_epoch: int = 0
+    lease_until: datetime | None = Field(default=None, sa_type=Moment)
+    crash_count: int = 0
+    # data | auth | config | down | limit | unknown | quarantined | filtered
+    cause: str | None = None
+    say: dict[str, Any] | None = Field(default=None, sa_type=Document)
+    detail: str | None = None
+    started_at: datetime | None = Field(default=None, sa_type=Moment)
+    finished_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Step(Owned, table=True):
+    """One step of a run: what went in, what came out, how often it was tried."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "run_id"], ["run.organization_id", "run.id"]),
+        UniqueConstraint("organization_id", "run_id", "position", name="uq_step_position"),
+    )
+
+    run_id: str
+    position: int
+    key: str
+    kind: str  # filter | map | action
+    # sending | succeeded | skipped | waiting | failed
+    # `sending` is committed before a call that must never be made twice.
+    state: str
+    attempt_count: int = 0
+    input: Any = Field(default=None, sa_type=Document, nullable=True)
+    output: Any = Field(default=None, sa_type=Document, nullable=True)
+    problem: dict[str, Any] | None = Field(default=None, sa_type=Document)  # {cause, say, detail}
+    edited_input: Any = Field(default=None, sa_type=Document, nullable=True)  # by a person
+    effect_key: str | None = None
+    started_at: datetime | None = Field(default=None, sa_type=Moment)
+    finished_at: datetime | None = Field(default=None, sa_type=Moment)
+    elapsed_ms: int | None = None
+    status: int | None = None  # HTTP status of the last answer

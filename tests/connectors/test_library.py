@@ -1,0 +1,99 @@
+"""Every connector folder keeps every rule and every fixture holds; new folders need no code."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from connectors.engine import check, fixtures, loader, triggers
+from connectors.engine.check_manifest import schema_of
+from kernel import documents
+from webhooks import signing
+
+FOLDERS = sorted(path.parent for path in loader.LIBRARY.glob("*/manifest.yaml"))
+EVERY = [(folder, one) for folder in FOLDERS for one in fixtures.load(folder)[0]]
+TRIGGERS = [(one, key) for one in loader.library().values() for key in one.triggers]
+
+
+def test_the_library_is_not_empty_and_holds_no_code():
+    assert {folder.name for folder in FOLDERS} >= {"github", "demo-shop", "demo-erp", "demo-chat"}
+    assert not list(loader.LIBRARY.rglob("*.py"))
+
+
+@pytest.mark.parametrize("rule", check.RULES)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_folder_keeps_rule(folder, rule):
+    found = check.RULES[rule](check.Folder(folder))
+    assert [one.plain() for one in found] == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "fixture"), EVERY, ids=lambda value: getattr(value, "name", None)
+)
+def test_fixture_holds(folder, fixture):
+    connector = loader.load(folder)
+    if fixture.kind == "trigger":
+        found = fixtures.check_delivery(connector, fixture)
+    else:
+        found = fixtures.check_request(connector, fixture)
+        found += fixtures.check_answer(connector, fixture)
+    assert [one.plain() for one in found] == []
+
+
+@pytest.mark.parametrize(
+    ("connector", "key"), TRIGGERS, ids=lambda value: getattr(value, "key", value)
+)
+def test_a_signed_sample_passes_the_scheme_the_trigger_names(connector, key):
+    """The source made from a trigger accepts what its vendor signs, and nothing altered."""
+    config = triggers.source_config(connector, key)
+    headers, raw = triggers.sample_delivery(connector, key)
+    lower = {name.lower(): value for name, value in headers.items()}
+    now = datetime.now(UTC)
+    secret = "whsec_" + "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"
+    lower |= sign(config, lower, raw, secret, now)
+    options = config["scheme_options"]
+    signing.verify(config["scheme"], raw, lower, [secret], options, now)
+    with pytest.raises(Exception, match=r"(?i)signature"):
+        signing.verify(config["scheme"], raw + b" ", lower, [secret], options, now)
+
+
+def sign(config, headers, raw, secret, now):
+    import hashlib
+    import hmac
+
+    from standardwebhooks import Webhook
+
+    plain = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
+    if config["scheme"] == "github":
+        return {"x-hub-signature-256": f"sha256={plain}"}
+    if config["scheme"] == "hmac":
+        return {config["scheme_options"]["header"]: plain}
+    key = headers.get("webhook-id", "msg_1")
+    return {
+        "webhook-id": key,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign(key, now, raw.decode()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("connector", "key"), TRIGGERS, ids=lambda value: getattr(value, "key", value)
+)
+def test_every_trigger_has_a_schema_for_the_flow_editor(connector, key):
+    assert schema_of(connector.triggers[key]) is not None
+
+
+def test_a_github_event_nobody_described_is_taken_as_it_is():
+    trigger = loader.find("github").triggers["any"]
+    raw = documents.dump({"zen": 1, "id": 12345678901234567890})
+    headers = {"X-GitHub-Event": "merge_group", "X-GitHub-Delivery": "d-1"}
+    [fired] = triggers.read(trigger, headers, raw)
+    assert (fired.type, fired.dedupe_key) == ("github.merge_group", "d-1")
+    assert fired.data["id"] == 12345678901234567890
+    assert triggers.matches(trigger, "github.push")
+    assert not triggers.matches(trigger, "gitlab.push")
+
+
+def test_the_shop_speaks_the_hubs_own_vocabulary():
+    shop = loader.find("demo-shop")
+    assert shop.triggers["order_paid"].schema is None
+    assert schema_of(shop.triggers["order_paid"])["required"]
