@@ -1,0 +1,85 @@
+"""The composition root: what the hub is made of, on one page."""
+
+from pathlib import Path
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import catalog.pages
+import catalog.routes
+import catalog.tables
+import connectors.hooks
+import connectors.pages
+import connectors.routes
+import connectors.tables
+import identity.guard
+import identity.hooks
+import identity.pages
+import identity.routes
+import identity.tables
+import marketplace.tables
+import webhooks.hooks
+import webhooks.pages
+import webhooks.routes
+import webhooks.tables
+import webhooks.tasks
+from kernel import log, queue, web
+from kernel.settings import settings
+from marketplace import assets, headers, hooks, pages, routes, status, tasks
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("kernel", "identity", "catalog", "webhooks", "connectors", "marketplace")
+
+# Importing them is what fills the metadata that migrations and tests look at.
+TABLES = (
+    identity.tables,
+    catalog.tables,
+    webhooks.tables,
+    connectors.tables,
+    marketplace.tables,
+)
+
+# Each adds what is no route: headers, the guard, hook lists, tasks, sweeps, template globals.
+INSTALLED = (
+    headers,
+    identity.guard,
+    identity.hooks,
+    webhooks.hooks,
+    connectors.hooks,
+    hooks,
+    tasks,
+)
+
+ROOMS = (
+    identity.routes,
+    identity.pages,
+    catalog.routes,
+    catalog.pages,
+    webhooks.routes,
+    webhooks.pages,
+    connectors.routes,
+    connectors.pages,
+    routes,
+    pages,
+    status,
+    assets,
+)
+
+
+def create_app() -> Flask:
+    """Build the WSGI application; starts no thread and touches no database."""
+    log.configure(settings().log_format, settings().log_level)
+    app = Flask("marketplace", root_path=str(ROOT / "marketplace"), static_folder=None)
+    queue.configure()
+    web.install_problems(app)
+    web.install_languages(app, [str(ROOT / package / "translations") for package in PACKAGES])
+    for part in INSTALLED:
+        part.install(app)
+    for room in ROOMS:
+        if hasattr(room, "install"):
+            room.install(app)
+        app.register_blueprint(room.blueprint)
+    proxies = settings().trusted_proxies
+    if proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,93 @@
+"""How the shop's pages are drawn, and what the frame around every page of the house needs."""
+
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, make_response, redirect, request
+from flask import render_template as render
+from flask_babel import gettext
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from catalog import bundles
+from connectors.tables import Run
+from identity import organizations
+from identity.guard import principal_or_none
+from kernel.database import EVERY, StoreUnavailable, reading
+from kernel.errors import FieldError, Problem
+from marketplace import navigation, offers
+
+blueprint = Blueprint("marketplace_pages", "marketplace")
+
+
+def draw(
+    template: str, *, problem: Problem | None = None, status: int | None = None, **values: Any
+) -> Response:
+    """Draw a page; a problem is told in words, beside its fields, and gives the page its status.
+
+    Call it outside a reading: the frame reads for itself, and nobody should hold two connections.
+    """
+    errors, told = [], None
+    if problem is not None:
+        errors = [{"pointer": e["pointer"], "message": _translated(e)} for e in problem.errors]
+        told = {
+            "what": gettext(problem.title) % problem.params,
+            "why": gettext(problem.detail) % problem.params if problem.detail else "",
+        }
+    page = render(f"marketplace/{template}", errors=errors, told=told, form=request.form, **values)
+    return make_response(page, status or (problem.status if problem else 200))
+
+
+def _translated(error: FieldError) -> str:
+    said = error["message"]
+    words: str = gettext(said)
+    return words
+
+
+def go(path: str) -> Response:
+    """Send the browser on after a form was taken; 303 never repeats what was posted."""
+    return make_response(redirect(path, 303))
+
+
+def typed(name: str, limit: int = 2000) -> str:
+    """Return what was typed into a field, cut at a length nobody types by hand."""
+    return request.form.get(name, "")[:limit]
+
+
+def install(app: Flask) -> None:
+    """Give every page its side bar, and tell the catalogue what the hub can install."""
+    app.context_processor(surroundings)
+    if offers.app_is_installable not in bundles.INSTALLABLE:
+        bundles.INSTALLABLE.append(offers.app_is_installable)
+
+
+def surroundings() -> dict[str, Any]:
+    """Return the frame's variables; a page never fails because its side bar cannot be counted."""
+    if request.headers.get("HX-Request"):
+        return {"nav": [], "organizations": []}
+    who = principal_or_none()
+    counts, others = {}, []
+    if who is not None:
+        try:
+            counts = {"parked_runs": _parked(who.organization_id)} if who.may("runs:read") else {}
+            others = _organizations(who.user_id)
+        except StoreUnavailable:
+            counts, others = {}, []
+    existing = {rule.rule for rule in current_app.url_map.iter_rules()}
+    groups = navigation.groups(who, request.path, gettext, existing=existing, counts=counts)
+    return {"nav": groups, "organizations": others}
+
+
+def _parked(organization_id: str) -> int:
+    with reading(organization_id) as session:
+        statement = select(func.count()).where(
+            col(Run.organization_id) == organization_id, col(Run.state) == "parked"
+        )
+        return int(session.execute(statement).scalar_one())
+
+
+def _organizations(user_id: str | None) -> list[dict[str, str]]:
+    if user_id is None:
+        return []
+    with reading(EVERY) as session:
+        found = organizations.list_of_user(session, user_id)
+        return [{"id": organization.id, "name": organization.name} for organization, _ in found]
