@@ -1,0 +1,91 @@
+"""Fixtures every test may use; what is about one package lives in tests/factories/."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# in memory where there is such a folder: these databases need not survive a power cut
+_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+_SCRATCH = Path(tempfile.mkdtemp(prefix="yangfan-tests-", dir=_MEMORY))
+atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)
+os.environ.update(
+    YANGFAN_DATA_DIR=str(_SCRATCH),
+    YANGFAN_DATABASE_URL=f"sqlite:///{_SCRATCH}/default.db",
+    YANGFAN_LOG_LEVEL="error",
+)
+sys.path.insert(0, str(Path(__file__).parent))  # tests/factories
+
+from stores import Store, open_stores  # noqa: E402
+
+from kernel import queue  # noqa: E402
+from kernel.database import EVERY, transaction  # noqa: E402
+from kernel.settings import settings_override  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes minutes, so that the other worker does the many small ones meanwhile.
+
+    Tests that kill hubs share a worker: two storms at once would only slow each other down.
+    """
+    for item in items:
+        if item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.xdist_group("faults"))
+    items.sort(
+        key=lambda item: (not item.get_closest_marker("faults"), "journeys" not in str(item.path))
+    )
+
+
+@pytest.fixture(scope="session")
+def stores() -> Iterator[dict[str, Store]]:
+    """Both databases with every table, made once."""
+    yield from open_stores(_SCRATCH)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, stores) -> Iterator[Store]:
+    """Run the test on an emptied SQLite, then on an emptied PostgreSQL as a plain role."""
+    store = stores[request.param]
+    if store.missing:
+        pytest.skip(store.missing)
+    with settings_override(database_url=store.url):
+        store.empty()
+        yield store
+
+
+@pytest.fixture
+def session(database):
+    """A session inside transaction(EVERY)."""
+    with transaction(EVERY) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(database):
+    """The whole application on the test's database."""
+    from marketplace.app import create_app
+
+    built = create_app()
+    built.testing = True
+    built.config["PROPAGATE_EXCEPTIONS"] = False
+    return built
+
+
+@pytest.fixture
+def client(app):
+    """A browser without cookies."""
+    return app.test_client()
+
+
+@pytest.fixture(autouse=True)
+def nudges() -> Iterator[list[str]]:
+    """The nudges a test caused, instead of messages on a broker."""
+    rung: list[str] = []
+    queue.LISTENERS.append(rung.append)
+    yield rung
+    queue.LISTENERS.remove(rung.append)
