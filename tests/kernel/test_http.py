@@ -206,12 +206,13 @@ def test_a_hostile_target_costs_bounded_time_and_memory(play, kind):
     with listening(play) as app:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.monotonic()
-        answer = ask(app, timeout_seconds=1)
+        # only who is to run into the deadline gets a short one: the machine may be busy
+        answer = ask(app, timeout_seconds=1 if kind == "timeout" else 10)
         took = time.monotonic() - started
         assert isinstance(answer, Failure), answer
         assert (answer.kind, answer.is_ours) == (kind, False), answer
-        assert took < 2
-        assert abs(answer.elapsed_ms - took * 1000) < 500
+        assert took < 3
+        assert 0 <= took * 1000 - answer.elapsed_ms + 1 < 1000
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
 
 
