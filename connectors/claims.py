@@ -1,5 +1,6 @@
 """Claiming ready runs under a lease, fairly over organizations and lanes."""
 
+import random
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -11,9 +12,9 @@ from sqlmodel import Session, col
 from connectors.keys import among
 from connectors.tables import Run
 from kernel.database import EVERY, reading, store_now, write
+from webhooks.leases import MAX_CRASHES, SUSPECT_SHARE, party
 
 LEASE_SECONDS = 60
-MAX_CRASHES = 3
 LANES_PER_LOOK = 64
 READY = ("due", "waiting")
 
@@ -50,14 +51,19 @@ def claim(
     """Lease up to `limit` ready runs to the worker and return their rows.
 
     `pace` bounds how many runs of one lane go along (default: the limit); lanes in `busy` are
-    left alone.
+    left alone. Runs that were in a crash come in parties of their own, the smaller the more often.
     """
     with reading(EVERY) as session:
         has_crashed = _crashed(session, store_now(session))
     if has_crashed:
         write(_put_back_crashed)
     with reading(EVERY) as session:
-        chosen = _choose(session, worker_id, store_now(session), limit, pace or {}, busy)
+        now = store_now(session)
+        # a backlog must not keep suspects waiting for ever, so they sometimes go first
+        suspects_first = random.random() < SUSPECT_SHARE  # noqa: S311
+        chosen = _suspects(session, now, busy) if suspects_first else []
+        chosen = chosen or _choose(session, worker_id, now, limit, pace or {}, busy)
+        chosen = chosen or _suspects(session, now, busy)
     if not chosen:
         return []
     return write(lambda session: _take(session, worker_id, chosen))
@@ -75,6 +81,17 @@ def are_due() -> bool:
 def _crashed(session: Session, now: datetime) -> bool:
     statement = select(col(Run.id)).where(col(Run.state) == "leased", col(Run.lease_until) < now)
     return session.execute(statement.limit(1)).first() is not None
+
+
+def _suspects(session: Session, now: datetime, busy: Collection[str]) -> list[tuple[str, str]]:
+    statement = (
+        select(col(Run.organization_id), col(Run.id), col(Run.lane), col(Run.crash_count))
+        .where(text("state IN ('due', 'waiting') AND crash_count > 0"), col(Run.next_at) <= now)
+        .order_by(col(Run.next_at))
+        .limit(100)
+    )
+    rows = [row for row in session.execute(statement).all() if row[2] not in busy]
+    return [(row[0], row[1]) for row in party(rows, lambda row: row[3])]
 
 
 def _choose(
@@ -115,6 +132,7 @@ def _ready(
             select(col(Run.organization_id), col(Run.id), col(Run.lane))
             .where(
                 text("state IN ('due', 'waiting')"),  # word for word as the partial index has it
+                col(Run.crash_count) == 0,
                 col(Run.lane) == lane,
                 col(Run.next_at) <= now,
             )
@@ -167,12 +185,21 @@ def _take(session: Session, worker_id: str, chosen: Sequence[tuple[str, str]]) -
     return list(session.execute(statement).all())
 
 
-def _put_back_crashed(session: Session) -> None:
+def release(session: Session, worker_id: str) -> int:
+    """Take back what a worker held that is known to be gone."""
+    return _put_back(session, col(Run.lease_owner) == worker_id)
+
+
+def _put_back_crashed(session: Session) -> int:
+    return _put_back(session, col(Run.lease_until) < store_now(session))
+
+
+def _put_back(session: Session, is_over: Any) -> int:
     """Make runs whose worker went away ready again; what keeps killing workers is set aside."""
     now = store_now(session)
-    gone = (col(Run.state) == "leased", col(Run.lease_until) < now)
+    gone = (col(Run.state) == "leased", is_over)
     options = {"synchronize_session": False}
-    session.execute(
+    aside: Any = session.execute(
         update(Run)
         .where(*gone, col(Run.crash_count) + 1 >= MAX_CRASHES)
         .values(
@@ -188,7 +215,7 @@ def _put_back_crashed(session: Session) -> None:
         )
         .execution_options(**options)
     )
-    session.execute(
+    ready: Any = session.execute(
         update(Run)
         .where(*gone)
         .values(
@@ -200,3 +227,4 @@ def _put_back_crashed(session: Session) -> None:
         )
         .execution_options(**options)
     )
+    return int(aside.rowcount) + int(ready.rowcount)

@@ -1,14 +1,11 @@
 """Where connectors hang themselves into webhooks, and what the sweep looks for."""
 
-import os
-import threading
-
 from flask import Flask
 
 from connectors import advance, claims, routing, runs
 from identity import audit
 from kernel.errors import N_
-from webhooks import drain, events, fan_out
+from webhooks import drain, events, fan_out, workers
 
 audit.name_actions(
     {
@@ -40,14 +37,15 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         events.TRACES.append(runs.traces)
     if advance.advance not in drain.STAGES:
         drain.STAGES.append(advance.advance)
+    if claims.release not in workers.HOLDERS:
+        workers.HOLDERS.append(claims.release)
 
 
 def runs_due() -> int:
     """Move on whatever a lost nudge, a wait or a stopped worker left behind; returns how many."""
     if not claims.are_due():
         return 0
-    worker_id = f"sweep-{os.getpid()}-{threading.get_ident()}"
     moved = 0
-    while done := advance.advance(worker_id):
+    while done := advance.advance(workers.name()):
         moved += done
     return moved

@@ -102,6 +102,9 @@ class Run(Owned, table=True):
             "organization_id", "flow_id", "event_id", "replay_nonce", name="uq_run_once"
         ),
         partial("ix_run_ready", "lane", "next_at", where="state IN ('due', 'waiting')"),
+        partial(
+            "ix_run_suspect", "next_at", where="state IN ('due', 'waiting') AND crash_count > 0"
+        ),
         partial("ix_run_leased", "lease_until", where="state = 'leased'"),
         partial(
             "ix_run_parked", "organization_id", "flow_id", "cause", "id", where="state = 'parked'"

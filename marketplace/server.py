@@ -13,6 +13,7 @@ from kernel import database, log, queue
 from kernel.settings import settings
 from marketplace import assets, hooks
 from marketplace.app import create_app
+from webhooks import workers
 
 _logger = log.get_logger(__name__)
 
@@ -58,7 +59,14 @@ def _after_fork(_server: Any, _worker: Any) -> None:
 
 def _start_background(_worker: Any) -> None:
     take_short_turns()
+    _show_life()
     queue.start_background()
+
+
+def _show_life() -> None:
+    """Let other machines hear that this process lives; SQLite's users are all on this one."""
+    if settings().mode == "scaled":
+        workers.keep_beating()
 
 
 def _announce(_server: Any) -> None:
@@ -97,6 +105,7 @@ def work() -> None:
         sys.exit(
             "A worker of its own needs a broker; in embedded mode `yangfan up` works by itself."
         )
+    _show_life()
     queue.start_sweeping()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     queue.celery.worker_main(

@@ -5,7 +5,6 @@ targets that are known to be slow have a lane of their own.
 """
 
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from sqlmodel import Session
 from kernel import log
 from kernel.database import EVERY, StoreUnavailable, reading, store_now, write
 from kernel.errors import N_, Problem
-from webhooks import attempts, fan_out, leases
+from webhooks import attempts, fan_out, leases, workers
 from webhooks.attempts import Batch, Send
 from webhooks.parcels import Parcel
 from webhooks.tables import EVENT
@@ -86,11 +85,6 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def worker_name() -> str:
-    """Name this process for its leases."""
-    return f"{platform.node()}:{os.getpid()}:{threading.get_ident()}"[:100]
-
-
 def drain_here() -> int:
     """Drain unless this process already does; then that drain looks once more before it ends."""
     moved = 0
@@ -100,17 +94,18 @@ def drain_here() -> int:
             return moved
         try:
             _wanted.clear()
-            moved += drain(worker_name())
+            moved += drain(workers.name())
         finally:
             _busy.release()
     return moved
 
 
 def sweep() -> int:
-    """Take back leases that ran out and drain when a lost nudge left anything behind."""
+    """Take back what nobody works on any more and drain what a lost nudge left behind."""
+    taken_back = workers.release(workers.gone())
     with reading(EVERY) as session:
         is_over = leases.is_lease_over(session)
-    taken_back = write(leases.reclaim) if is_over else 0
+    taken_back += write(leases.reclaim) if is_over else 0
     return taken_back + drain_here()
 
 

@@ -5,7 +5,7 @@ results shows owner and epoch; after the end the row goes to somebody else and t
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +30,10 @@ from webhooks.tables import DELIVERY, ENDPOINT, EVENT
 
 LEASE_SECONDS = 60
 BATCH = 50
-MAX_CRASHES = 3
+# How many of those that were in so many crashes go together: one that kills its worker is soon
+# found among fewer and fewer, and the innocent are not set aside along with it.
+TOGETHER = (BATCH, 12, 3)
+MAX_CRASHES = 7
 # Workers die of other things than a delivery far more often than of one, so it gets more chances.
 MAX_DELIVERY_CRASHES = 10
 SUSPECT_SHARE = 0.1
@@ -104,7 +107,7 @@ _EVENT_COLUMNS = (
 def claim_events(session: Session, worker_id: str, limit: int = BATCH) -> list[dict[str, Any]]:
     """Lease up to `limit` new events, evenly over tenants; gives their columns, oldest first.
 
-    An event that was in a crash before comes alone, so that it can harm no other.
+    Events that were in a crash before come in ever smaller parties, in the end alone.
     """
     # a backlog must not keep suspects waiting for ever, so they sometimes go first
     suspects_first = random.random() < SUSPECT_SHARE  # noqa: S311
@@ -132,8 +135,18 @@ def _ordinary(session: Session, limit: int) -> Sequence[Any]:
 
 
 def _suspect(session: Session) -> Sequence[Any]:
-    one = select(*_EVENT_COLUMNS).where(_IS_NEW, EVENT.c.crash_count > literal_column("0")).limit(1)
-    return session.execute(one.with_for_update(skip_locked=True)).mappings().all()
+    some = select(*_EVENT_COLUMNS).where(_IS_NEW, EVENT.c.crash_count > literal_column("0"))
+    rows = session.execute(some.limit(BATCH).with_for_update(skip_locked=True)).mappings().all()
+    return party(rows, lambda row: row["crash_count"])
+
+
+def party(rows: Sequence[Any], crashes: Callable[[Any], int]) -> Sequence[Any]:
+    """Choose, out of rows that were in crashes before, those that may be tried together."""
+    if not rows:
+        return []
+    count = crashes(random.choice(rows))  # noqa: S311
+    alike = [row for row in rows if crashes(row) == count]
+    return random.sample(alike, min(len(alike), TOGETHER[count] if count < len(TOGETHER) else 1))
 
 
 def claim_deliveries(
@@ -249,15 +262,30 @@ def fence(table: Any, owner: str, keys: Iterable[tuple[str, str]]) -> Any:
 def reclaim(session: Session) -> int:
     """Take back what leases ran out on; what was in too many crashes is set aside for a person."""
     now = store_now(session)
-    return _reclaim_events(session, now) + _reclaim_deliveries(session, now)
+    return _reclaim_events(session, EVENT.c.lease_until < now) + _reclaim_deliveries(
+        session, DELIVERY.c.lease_until < now, now
+    )
 
 
-def _reclaim_events(session: Session, now: datetime) -> int:
+def release(session: Session, worker_id: str) -> int:
+    """Take back what a worker held that is known to be gone."""
+    return _reclaim_events(session, is_held_by(EVENT, worker_id)) + _reclaim_deliveries(
+        session, is_held_by(DELIVERY, worker_id), store_now(session)
+    )
+
+
+def is_held_by(table: Any, worker_id: str) -> Any:
+    """Match rows of any lease of a worker."""
+    prefix = f"{worker_id}/"
+    return func.substr(table.c.lease_owner, 1, len(prefix)) == prefix
+
+
+def _reclaim_events(session: Session, is_over: Any) -> int:
     too_often = EVENT.c.crash_count + 1 >= MAX_CRASHES
     said = {"code": "quarantined", "detail": N_("Routing it stopped half-way several times")}
     result: Any = session.execute(
         update(EVENT)
-        .where(is_in(EVENT.c.state, "leased"), EVENT.c.lease_until < now)
+        .where(is_in(EVENT.c.state, "leased"), is_over)
         .values(
             state=case((too_often, "quarantined"), else_="new"),
             problem=func.coalesce(
@@ -271,11 +299,11 @@ def _reclaim_events(session: Session, now: datetime) -> int:
     return int(result.rowcount)
 
 
-def _reclaim_deliveries(session: Session, now: datetime) -> int:
+def _reclaim_deliveries(session: Session, is_over: Any, now: datetime) -> int:
     too_often = DELIVERY.c.crash_count + 1 >= MAX_DELIVERY_CRASHES
     result: Any = session.execute(
         update(DELIVERY)
-        .where(is_in(DELIVERY.c.state, "leased"), DELIVERY.c.lease_until < now)
+        .where(is_in(DELIVERY.c.state, "leased"), is_over)
         .values(
             state=case((too_often, "parked"), else_="waiting"),
             last_problem=case((too_often, "interrupted"), else_=DELIVERY.c.last_problem),

@@ -1,4 +1,7 @@
-"""The tables of an event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt."""
+"""The tables of an event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt.
+
+And one of the hub itself: Worker.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
-from kernel.database import Document, Moment
+from kernel.database import Document, Moment, Table
 from kernel.tenancy import Owned
 
 
@@ -163,9 +166,20 @@ class Attempt(Owned, table=True):
     response_body: bytes = Field(default=b"", sa_type=LargeBinary)  # first 4 kB
 
 
+class Worker(Table, table=True):
+    """A process of the hub that may hold leases."""
+
+    id: str = Field(primary_key=True, max_length=40)
+    place: str  # machine and process table, "" when unknown
+    pid: int
+    born: str  # tells it from a later process with the same pid
+    beats: int = 0  # goes up while it lives
+
+
 # The tables for statements: to a type checker the attributes above are plain values.
 SOURCE: Any = Source.__table__  # type: ignore[attr-defined]
 EVENT: Any = Event.__table__  # type: ignore[attr-defined]
 ENDPOINT: Any = Endpoint.__table__  # type: ignore[attr-defined]
 DELIVERY: Any = Delivery.__table__  # type: ignore[attr-defined]
 ATTEMPT: Any = Attempt.__table__  # type: ignore[attr-defined]
+WORKER: Any = Worker.__table__  # type: ignore[attr-defined]

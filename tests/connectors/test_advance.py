@@ -8,7 +8,7 @@ from factories.connectors import open_shop, rows, runs, settle, steps, vendor
 from connectors import advance, claims, lanes, loading, recording, stepping
 from connectors.tables import Connection, Run
 from kernel import clock, http
-from kernel.database import EVERY, transaction
+from kernel.database import EVERY, transaction, write
 
 
 @pytest.fixture
@@ -189,14 +189,47 @@ def test_a_late_worker_records_nothing(database, app_vendor):
     assert (run.state, run.cause) == ("succeeded", None)
 
 
-def test_what_kills_its_worker_three_times_is_set_aside(database, app_vendor):
+def test_what_keeps_killing_its_worker_is_set_aside(database, app_vendor):
     open_shop(app_vendor.url, orders=1)
-    for ahead in range(4):
+    for ahead in range(claims.MAX_CRASHES + 1):
         with clock.shifted(seconds=ahead * 100):
             claims.claim(f"doomed-{ahead}")
     (run,) = runs()
-    assert (run.state, run.cause, run.crash_count) == ("parked", "quarantined", 3)
+    assert (run.state, run.cause, run.crash_count) == (
+        "parked",
+        "quarantined",
+        claims.MAX_CRASHES,
+    )
     assert run.say["zh"]
+
+
+def test_one_run_that_kills_its_worker_is_set_aside_and_no_other(database, app_vendor, monkeypatch):
+    open_shop(app_vendor.url, orders=20)
+    deadly = min(run.id for run in runs())
+    take = advance.take
+
+    def deadly_take(worker, limit):
+        taken = take(worker, limit)
+        if any(moving.id == deadly for moving in taken):
+            raise SystemExit
+        return taken
+
+    monkeypatch.setattr(advance, "take", deadly_take)
+    deaths = 0
+    while True:
+        worker = f"wrk_{deaths}"
+        try:
+            while advance.advance(worker):
+                pass
+        except SystemExit:
+            deaths += 1
+            write(lambda session, worker=worker: claims.release(session, worker))
+        else:
+            break
+    states = {run.id: run.state for run in runs()}
+    assert states.pop(deadly) == "parked"
+    assert set(states.values()) == {"succeeded"}
+    assert deaths == claims.MAX_CRASHES
 
 
 def make_not_idempotent(monkeypatch):

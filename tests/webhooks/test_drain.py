@@ -218,21 +218,56 @@ def test_a_failing_router_undoes_its_event_alone_and_ends_in_quarantine(monkeypa
 
     good, poison, fine = make.in_transaction(setup)
     send = answering(OK)
-    for round_no in range(3):
+    for round_no in range(leases.MAX_CRASHES):
         with clock.shifted(seconds=61 * round_no):
             write(leases.reclaim)
             drain.drain("w1", send)
-    with clock.shifted(seconds=61 * 3):
+    with clock.shifted(seconds=61 * leases.MAX_CRASHES):
         write(leases.reclaim)
     assert make.row(Event, good).state == make.row(Event, fine).state == "routed"
     quarantined = make.row(Event, poison)
-    assert (quarantined.state, quarantined.crash_count) == ("quarantined", 3)
+    assert (quarantined.state, quarantined.crash_count) == ("quarantined", leases.MAX_CRASHES)
     assert quarantined.problem["code"] == "routing_failed"
     assert len(send.sent) == 2
     monkeypatch.setattr(fan_out, "ROUTERS", [])
     make.in_transaction(lambda session: events.replay(session, "org_a", poison))
     drain.drain("w1", send)
     assert make.row(Event, poison).state == "routed"
+
+
+def test_one_event_that_kills_its_worker_is_set_aside_and_no_other():
+    make.in_transaction(lambda session: make.make_endpoint(session, "org_a"))
+    ids = make.in_transaction(
+        lambda session: [make.make_event(session, "org_a", type="test.good") for _ in range(60)]
+    )
+    deadly = ids[7]
+    for life in range(200):
+        worker = f"wrk_{life}"
+        while claimed := write(lambda session, worker=worker: leases.claim_events(session, worker)):
+            if deadly in [row["id"] for row in claimed]:
+                write(lambda session, worker=worker: leases.release(session, worker))  # it died
+                break
+            write(lambda session, rows=claimed: fan_out.route(session, "w", rows))
+        else:
+            break
+    states = {event_id: make.row(Event, event_id).state for event_id in ids}
+    assert states.pop(deadly) == "quarantined"
+    assert set(states.values()) == {"routed"}
+    assert life == leases.MAX_CRASHES
+
+
+def test_what_a_dead_worker_held_is_taken_up_before_its_lease_ends():
+    make.in_transaction(lambda session: make.make_endpoint(session, "org_a"))
+    event_id = make.in_transaction(lambda session: make.make_event(session, "org_a"))
+    claimed = write(lambda session: leases.claim_events(session, "wrk_dead"))
+    write(lambda session: fan_out.route(session, "wrk_dead", claimed))  # and then it dies
+    write(lambda session: leases.release(session, "wrk_dea"))  # somebody else
+    assert [d.state for d in make.rows(Delivery)] == ["leased"]
+    write(lambda session: leases.release(session, "wrk_dead"))
+    send = answering(OK)
+    drain.drain("w1", send)
+    assert make.row(Event, event_id).state == "routed"
+    assert [d.state for d in make.rows(Delivery)] == ["delivered"]
 
 
 def test_a_crash_between_claim_and_route_is_picked_up_again():

@@ -674,6 +674,13 @@ def upgrade() -> None:
         batch_op.create_index("ix_run_event", ["organization_id", "event_id"], unique=False)
         batch_op.create_index("ix_run_flow", ["organization_id", "flow_id", "id"], unique=False)
         batch_op.create_index(
+            "ix_run_suspect",
+            ["next_at"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('due', 'waiting') AND crash_count > 0"),
+            postgresql_where=sa.text("state IN ('due', 'waiting') AND crash_count > 0"),
+        )
+        batch_op.create_index(
             "ix_run_leased",
             ["lease_until"],
             unique=False,
@@ -811,6 +818,16 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("app_id"),
+    )
+    op.create_table(
+        "worker",
+        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
+        sa.Column("place", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("born", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("beats", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
     )
     if op.get_bind().dialect.name == "postgresql":
         for table in TENANT_TABLES:

@@ -1,0 +1,138 @@
+"""Workers: which processes of the hub are alive, so that what a dead one held is soon taken up.
+
+A process signs on under a name of its own before it takes its first lease. Neighbours on the same
+machine are looked up among its processes; those elsewhere must beat, and who was not heard for a
+while, by the watch of whoever listens, counts as gone. Leases still end by themselves after that.
+"""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import delete, insert, select, update
+from sqlmodel import Session
+
+from kernel import clock, log
+from kernel.database import EVERY, reading, write
+from kernel.ids import new_id
+from webhooks.tables import WORKER
+
+BEAT_SECONDS = 3.0
+SILENT_SECONDS = 15.0
+# Each gives back what a worker of that name holds and returns how many rows that were.
+HOLDERS: list[Callable[[Session, str], int]] = []
+_logger = log.get_logger(__name__)
+
+_name: str | None = None
+_signing_on = threading.Lock()
+_heard: dict[str, tuple[int, float]] = {}  # worker → its last beat, and when we first saw that one
+
+
+def _forget() -> None:
+    """Be somebody else after a fork."""
+    global _name, _signing_on
+    _name, _signing_on = None, threading.Lock()
+    _heard.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def name() -> str:
+    """Return this process's name; signs on first, so that nobody leases under an unknown name."""
+    global _name
+    with _signing_on:
+        if _name is None:
+            fresh = new_id("wrk")
+            write(lambda session: _sign_on(session, fresh))
+            _name = fresh
+        return _name
+
+
+def _sign_on(session: Session, fresh: str) -> None:
+    row = {"id": fresh, "created_at": clock.now(), "beats": 0}
+    pid = os.getpid()
+    session.execute(insert(WORKER).values(place=_place(), pid=pid, born=_born(pid), **row))
+
+
+def _place() -> str:
+    """Name the machine since its last start and the process table on it; "" when it cannot tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """Return when a process was started, in the machine's own count; "" when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    # the name before the last bracket may hold blanks; a zombie works no more
+    state, *rest = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else rest[18]
+
+
+def beat() -> None:
+    """Let the others hear that this process is alive; signs on again if they had given it up."""
+    mine = name()
+
+    def work(session: Session) -> None:
+        heard = update(WORKER).where(WORKER.c.id == mine).values(beats=WORKER.c.beats + 1)
+        if not session.execute(heard.returning(WORKER.c.id)).first():
+            _sign_on(session, mine)
+
+    write(work)
+
+
+def keep_beating() -> threading.Thread:
+    """Start the thread that beats for this process."""
+
+    def run() -> None:
+        while True:
+            try:
+                beat()
+            except Exception as error:  # noqa: BLE001 - the store may be away; the next beat tells
+                _logger.warning("beat_missed", error=str(error)[:200])
+            time.sleep(BEAT_SECONDS)
+
+    thread = threading.Thread(target=run, name="beat", daemon=True)
+    thread.start()
+    return thread
+
+
+def gone() -> list[str]:
+    """Name the workers that are gone."""
+    with reading(EVERY) as session:
+        rows = session.execute(select(WORKER).where(WORKER.c.id != _name)).mappings().all()
+    here, now = _place(), time.monotonic()
+    for absent in set(_heard) - {row["id"] for row in rows}:
+        _heard.pop(absent, None)
+    return [row["id"] for row in rows if _is_gone(dict(row), here, now)]
+
+
+def _is_gone(row: dict[str, object], here: str, now: float) -> bool:
+    if here and row["place"] == here:
+        return _born(int(str(row["pid"]))) != row["born"]
+    worker, beats = str(row["id"]), int(str(row["beats"]))
+    heard = _heard.get(worker)
+    if heard is None or heard[0] != beats:
+        _heard[worker] = (beats, now)
+        return False
+    return now - heard[1] > SILENT_SECONDS
+
+
+def release(names: list[str]) -> int:
+    """Give back at once what dead workers held; returns how many rows that were."""
+
+    def work(session: Session) -> int:
+        freed = sum(holder(session, dead) for dead in names for holder in HOLDERS)
+        session.execute(delete(WORKER).where(WORKER.c.id.in_(names)))
+        return freed
+
+    return write(work) if names else 0
