@@ -9,7 +9,7 @@ NPM := $(shell command -v npm 2>/dev/null || echo $(BIN)/npm)
 QUIET_PIP := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test lint check fast demo messages lock shots clean
+.PHONY: help setup run up test lint check fast demo bench messages lock shots clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ up: setup ## start the hub as configured by the environment, without demo data
 
 demo: setup ## the main job without a browser against a fresh hub; last line is one JSON line of figures
 	@$(BIN)/python -m bench.demo
+
+bench: setup .venv/.ready-dev ## the hub beside a hand-written pipeline; last line is one JSON line of figures and goals
+	@$(BIN)/python -m tests.dependencies $(BIN)/python -m bench.compare $(BENCH)
 
 lint: .venv/.ready-dev node_modules/.ready ## style, types, layers, translations
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

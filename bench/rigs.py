@@ -1,0 +1,283 @@
+"""The systems under test, each started, set up over its own doors and stopped by pid."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import requests
+
+from bench import orders, processes, servers
+from bench.hub import ROOT, Client, Hub, free_ports
+from bench.load import Door
+from bench.naive import QUEUE, store
+from bench.servers import Database
+from bench.target import Target
+
+START_SECONDS = 60
+
+
+class Rig:
+    """One system under test: its doors, and the processes whose time counts as its own."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        self.doors: dict[str, Door] = {}
+        self.closing = ExitStack()
+
+    def roots(self) -> list[int]:
+        """Return the processes that were started for this system alone."""
+        raise NotImplementedError
+
+    def shared(self) -> list[int]:
+        """Return the servers that it shares with others; all they do counts as well."""
+        return []
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time used so far, servers included."""
+        return processes.cpu_seconds([*self.roots(), *self.shared()])
+
+    def stop(self) -> None:
+        """End everything it started."""
+        self.closing.close()
+
+
+class Naive(Rig):
+    """Flask under gunicorn, PostgreSQL, RabbitMQ, a Celery worker; see bench/naive."""
+
+    name = "naive"
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        with ExitStack() as made:
+            name = f"yangfan_bench_naive_{os.getpid()}"
+            database = made.enter_context(servers.database(name))
+            broker = made.enter_context(servers.broker(name, (QUEUE,)))
+            folder = Path(made.enter_context(TemporaryDirectory(prefix="yangfan-naive-")))
+            with psycopg.connect(database.plain_url) as connection:
+                connection.execute(store.CREATE)
+            port = free_ports(1)
+            environment = {
+                **os.environ,
+                "NAIVE_DATABASE_URL": database.plain_url,
+                "NAIVE_BROKER_URL": broker,
+                "NAIVE_TARGET_URL": f"{target.url}/naive",
+            }
+            web = ["gunicorn", "-b", f"127.0.0.1:{port}", "-w", "2", "-k", "gthread"]
+            web += ["--threads", "8", "--keep-alive", "30", "--log-level", "warning"]
+            web += ["--no-control-socket", "bench.naive.web:app"]
+            muscle = ["celery", "-A", "bench.naive.worker", "worker", "-P", "prefork", "-c", "2"]
+            muscle += ["--loglevel", "warning"]
+            log = made.enter_context((folder / "naive.log").open("ab"))
+            self._processes = [
+                _start(made, [sys.executable, "-m", *command], environment, log)
+                for command in (web, muscle)
+            ]
+            self.doors = {"single": Door(port, "/hook")}
+            _wait_until(lambda: _answers(f"http://127.0.0.1:{port}/"), "the baseline")
+            self.closing = made.pop_all()
+
+    def roots(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    def shared(self) -> list[int]:
+        return servers.postgres_pids() + servers.rabbitmq_pids()
+
+
+class _HubRig(Rig):
+    """A hub with one organization whose orders take a flow, and one that subscribes an endpoint."""
+
+    def __init__(self, target: Target, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self.target = target
+        self.hub = Hub(
+            {
+                "YANGFAN_DEMO": "0",
+                "YANGFAN_OUTBOUND_ALLOW": f"127.0.0.1:{target.port}",
+                "YANGFAN_SWEEP_SECONDS": "5",
+                **environment,
+            }
+        )
+        self.closing.callback(self.hub.stop)
+        self.organizations: dict[str, str] = {}
+
+    def set_up(self) -> None:
+        """Make both organizations over the public API."""
+        self.add_tenant("flow", _add_flow)
+        self.add_tenant("endpoint", _add_endpoint)
+
+    def add_tenant(self, name: str, connect: "Callable[[Client, str, str], None]") -> None:
+        """Sign an organization up, give it a source and connect the target behind it."""
+        client = Client(self.hub.url)
+        self.organizations[name] = client.sign_up(name)["organization"]["id"]
+        source = client.call("POST", "/api/v1/sources", SOURCE)
+        connect(client, source["id"], f"{self.target.url}/{name}")
+        self.doors[name] = Door(self.hub.port, urlsplit(source["url"]).path, source["secret"])
+
+    def add_flow_tenant(self, name: str) -> None:
+        """Sign up one more organization whose orders take a flow."""
+        self.add_tenant(name, _add_flow)
+
+    def roots(self) -> list[int]:
+        return [process.pid for process in self.hub.processes]
+
+
+class Embedded(_HubRig):
+    """The hub as `yangfan up` starts it: one process, SQLite."""
+
+    name = "embedded"
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target, {})
+        try:
+            self.hub.start()
+            self.set_up()
+        except BaseException:
+            self.stop()
+            raise
+
+
+class Scaled(_HubRig):
+    """The hub on PostgreSQL and RabbitMQ: two web processes and one worker."""
+
+    name = "scaled"
+
+    def __init__(self, target: Target, fill: Callable[[Database], None] | None = None) -> None:
+        name = f"yangfan_bench_{os.getpid()}_{free_ports(1)}"
+        with ExitStack() as made:
+            self.database = made.enter_context(servers.database(name))
+            broker = made.enter_context(servers.broker(name))
+            super().__init__(
+                target,
+                {
+                    "YANGFAN_DATABASE_URL": self.database.app_url,
+                    "YANGFAN_OWNER_DATABASE_URL": self.database.owner_url,
+                    "YANGFAN_BROKER_URL": broker,
+                    "YANGFAN_WEB_PROCESSES": "2",
+                },
+            )
+            made.push(self.closing.pop_all())
+            migration = self.hub.run("migrate")
+            if migration.wait(START_SECONDS):
+                raise RuntimeError(f"the database was not migrated:\n{self.hub.tail()}")
+            self.hub.processes.remove(migration)
+            if fill:
+                fill(self.database)
+            web = self.hub.run("up")
+            self.hub.run("worker")
+            self.hub.wait_ready(web)
+            self.set_up()
+            self.closing = made.pop_all()
+
+    def shared(self) -> list[int]:
+        return servers.postgres_pids() + servers.rabbitmq_pids()
+
+
+RIGS: Mapping[str, Callable[[Target], Rig]] = {rig.name: rig for rig in (Naive, Scaled, Embedded)}
+
+# --- what the hub is set up with -----------------------------------------------------------------
+
+SOURCE = {"name": "Shop", "scheme": "standard_webhooks", "unknown_types": "reject"}
+FIVE_FIELDS = {
+    "number": "${event.data.order_no}",
+    "buyer": "${event.data.customer.name}",
+    "total": "${money(event.data.total.value)}",
+    "paid_at": "${event.data.paid_at}",
+    "payment": {
+        "code_table": {
+            "table": {"wechat_pay": "微信支付", "alipay": "支付宝", "bank_transfer": "银行转账"},
+            "of": "${event.data.method}",
+            "unknown": "keep",
+        }
+    },
+}
+
+
+def _add_flow(client: Client, source_id: str, url: str) -> None:
+    """Map five fields of each order and post them with a key."""
+    connection = client.call(
+        "POST",
+        "/api/v1/connections",
+        {
+            "connector": "generic-http",
+            "auth": "key",
+            "fields": {"key": "bench-key-0123456789"},
+            "settings": {"base_url": url},
+        },
+    )
+    flow = client.call(
+        "POST",
+        "/api/v1/flows",
+        {"name": "Orders", "document": flow_document(source_id, connection["id"])},
+    )
+    client.call("POST", f"/api/v1/flows/{flow['id']}/publish", {})
+
+
+def flow_document(source_id: str, connection_id: str) -> dict[str, Any]:
+    """Write the flow: a mapping of five fields, and one request."""
+    return {
+        "trigger": {"event": orders.TYPE, "version": 1, "source": source_id},
+        "steps": [
+            {"key": "order", "kind": "map", "title": "Order", "mapping": FIVE_FIELDS},
+            {
+                "key": "send",
+                "kind": "action",
+                "title": "Send",
+                "connector": "generic-http",
+                "action": "request",
+                "connection": connection_id,
+                "input": {"method": "POST", "path": "/orders", "body": "${steps.order.output}"},
+            },
+        ],
+    }
+
+
+def _add_endpoint(client: Client, _source_id: str, url: str) -> None:
+    """Subscribe an endpoint: whole orders as signed CloudEvents."""
+    client.call("POST", "/api/v1/endpoints", {"url": url, "event_types": [orders.TYPE]})
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def _start(
+    closing: ExitStack, command: list[str], environment: Mapping[str, str], log: Any
+) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+    )
+    closing.callback(_end, process)
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).status_code < 500
+    except requests.RequestException:
+        return False
+
+
+def _wait_until(is_true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not start")
+        time.sleep(0.1)

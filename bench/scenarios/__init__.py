@@ -1,0 +1,1 @@
+"""The questions the bench asks, one module each; `run(bench)` returns named figures."""

@@ -1,0 +1,135 @@
+"""The shared servers: a private database, a private virtual host, and which processes they are.
+
+Addresses come from YANGFAN_TEST_POSTGRES and YANGFAN_TEST_BROKER, as `python -m
+tests.dependencies` sets them.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from kombu import Connection
+from psycopg import sql
+
+from bench import processes
+
+APP_ROLE = "yangfan_bench_app"
+
+
+class ServerMissingError(RuntimeError):
+    """A server that the bench needs cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A private database: as its owner sees it, and as a role that owns nothing."""
+
+    name: str
+    owner_url: str
+    app_url: str
+
+    @property
+    def plain_url(self) -> str:
+        """The owner's address as libpq writes it."""
+        return self.owner_url.replace("+psycopg", "")
+
+
+def _admin_url() -> str:
+    url = os.environ.get("YANGFAN_TEST_POSTGRES")
+    if not url:
+        raise ServerMissingError("PostgreSQL: YANGFAN_TEST_POSTGRES is not set")
+    return url
+
+
+def _administer(*statements: sql.SQL | sql.Composed) -> None:
+    try:
+        connection = psycopg.connect(_admin_url().replace("+psycopg", ""), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise ServerMissingError(f"PostgreSQL: {error}") from error
+    with connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@contextmanager
+def database(name: str) -> Iterator[Database]:
+    """Make an empty database and drop it at the end."""
+    word = sql.Identifier(name)
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(word)
+    _administer(
+        drop,
+        sql.SQL("CREATE DATABASE {}").format(word),
+        sql.SQL(
+            "DO $$ BEGIN CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS; "
+            "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+        ).format(sql.Identifier(APP_ROLE)),
+    )
+    parts = urlsplit(_admin_url())
+    place = parts.netloc.rpartition("@")[2]
+    try:
+        yield Database(
+            name=name,
+            owner_url=urlunsplit(parts._replace(path=f"/{name}")),
+            app_url=urlunsplit(parts._replace(netloc=f"{APP_ROLE}@{place}", path=f"/{name}")),
+        )
+    finally:
+        _administer(drop)
+
+
+def postgres_pids() -> list[int]:
+    """Return the server's first process; empty when it is not on this machine."""
+    with psycopg.connect(_admin_url().replace("+psycopg", "")) as connection:
+        backend = connection.info.backend_pid
+        try:
+            return [processes.parent(backend)]
+        except ProcessLookupError:
+            return []
+
+
+def rabbitmq_pids() -> list[int]:
+    """Return the Erlang machines that run here; the bench's broker is one of them."""
+    return processes.named("beam.smp")
+
+
+@contextmanager
+def broker(name: str, queues: tuple[str, ...] = ()) -> Iterator[str]:
+    """Give the address of a virtual host of one's own, else of the default one.
+
+    One's own host goes at the end with all that is in it; on the default one `queues` are deleted.
+    """
+    url = os.environ.get("YANGFAN_TEST_BROKER")
+    if not url:
+        raise ServerMissingError("RabbitMQ: YANGFAN_TEST_BROKER is not set")
+    user = urlsplit(url).username or "guest"
+    owns = _control("add_vhost", name) and _control(
+        "set_permissions", "-p", name, user, ".*", ".*", ".*"
+    )
+    parts = urlsplit(url)
+    chosen = urlunsplit(parts._replace(path=f"/{name}")) if owns else url
+    try:
+        yield chosen
+    finally:
+        if owns:
+            _control("delete_vhost", name)
+        else:
+            _delete_queues(url, queues)
+
+
+def _control(*command: str) -> bool:
+    """Tell RabbitMQ something; False when this machine or user may not."""
+    program = shutil.which("rabbitmqctl")
+    if program is None:
+        return False
+    done = subprocess.run([program, "-q", *command], capture_output=True, check=False, timeout=60)
+    return done.returncode == 0
+
+
+def _delete_queues(url: str, queues: tuple[str, ...]) -> None:
+    with Connection(url) as connection:
+        for queue in queues:
+            connection.default_channel.queue_delete(queue)
