@@ -195,7 +195,7 @@ def _draw_sign_up(problem: Problem | None = None) -> Any:
 def _draw_invitation(secret: str, problem: Problem | None = None) -> Any:
     with reading(invitations.organization_of(secret)) as session:
         found, organization, known = invitations.look_up(session, secret)
-    response = draw(
+    return draw(
         "invitation.html",
         problem=problem,
         invitation=found,
@@ -204,6 +204,3 @@ def _draw_invitation(secret: str, problem: Problem | None = None) -> Any:
         here=request.path,
         min_length=passwords.MIN_LENGTH,
     )
-    # The address holds a secret: it is told to no other site.
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response
