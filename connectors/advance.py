@@ -6,7 +6,8 @@ A crash anywhere repeats work under the same effect key; a late worker's record 
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from connectors import claims, connections, lanes, loading, recording, stepping
 from connectors.connections import Open
@@ -14,6 +15,7 @@ from connectors.flow_documents import action_of
 from connectors.stepping import Call, Moving
 from kernel.database import EVERY, reading
 from kernel.errors import NotFound
+from webhooks.ready import ReadyEvent
 
 BATCH = 50
 PATIENCE_SECONDS = 0.3  # how long the fast lanes of a round wait for each other
@@ -23,7 +25,15 @@ TURN_SECONDS = 30  # a drain stops taking new runs after this and finishes what 
 
 def advance(worker_id: str) -> int:
     """Move up to a batch of ready runs as far as they go; return how many were taken."""
-    ready = take(worker_id, BATCH)
+    return _move(worker_id, take(worker_id, BATCH), takes_more=True)
+
+
+def go_on(worker_id: str, born: Sequence[tuple[Mapping[str, Any], ReadyEvent]]) -> int:
+    """Move runs as far as they go that were just routed and are leased to the worker."""
+    return _move(worker_id, loading.load_born(born), takes_more=False)
+
+
+def _move(worker_id: str, ready: list[Moving], *, takes_more: bool) -> int:
     taken, began = len(ready), time.monotonic()
     flight = lanes.Flight()
     while ready or flight:
@@ -33,7 +43,7 @@ def advance(worker_id: str) -> int:
             landing.apply()
         rested += [landing.call.moving for landing in landed]
         ready = recording.record(worker_id, rested)
-        if flight and not ready and time.monotonic() - began < TURN_SECONDS:
+        if takes_more and flight and not ready and time.monotonic() - began < TURN_SECONDS:
             # only slow apps are in the air: others need not wait for them
             ready = take(worker_id, BATCH - flight.size)
             taken += len(ready)

@@ -6,15 +6,19 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, select, text, union_all, update
+from sqlalchemy import bindparam, case, select, text, union_all, update
 from sqlmodel import Session, col
 
-from connectors.keys import among
+from connectors.keys import Key, among
 from connectors.tables import Run
 from kernel.database import EVERY, reading, store_now, write
-from webhooks.leases import MAX_CRASHES, SUSPECT_SHARE, party
 
 LEASE_SECONDS = 60
+# How many of those that were in so many crashes go together: one that kills its worker is soon
+# found among fewer and fewer, and the innocent are not set aside along with it.
+TOGETHER = (50, 12, 3)
+MAX_CRASHES = 7
+SUSPECT_SHARE = 0.1
 LANES_PER_LOOK = 64
 READY = ("due", "waiting")
 
@@ -53,37 +57,53 @@ def claim(
     `pace` bounds how many runs of one lane go along (default: the limit); lanes in `busy` are
     left alone. Runs that were in a crash come in parties of their own, the smaller the more often.
     """
-    with reading(EVERY) as session:
-        has_crashed = _crashed(session, store_now(session))
-    if has_crashed:
+    chosen, is_left_behind = _look(worker_id, limit, pace or {}, busy)
+    if is_left_behind:
         write(_put_back_crashed)
-    with reading(EVERY) as session:
-        now = store_now(session)
-        # a backlog must not keep suspects waiting for ever, so they sometimes go first
-        suspects_first = random.random() < SUSPECT_SHARE  # noqa: S311
-        chosen = _suspects(session, now, busy) if suspects_first else []
-        chosen = chosen or _choose(session, worker_id, now, limit, pace or {}, busy)
-        chosen = chosen or _suspects(session, now, busy)
+        chosen, _ = _look(worker_id, limit, pace or {}, busy)
     if not chosen:
         return []
     return write(lambda session: _take(session, worker_id, chosen))
 
 
-def are_due() -> bool:
-    """Tell whether some run of any organization is ready, or was left behind by a worker."""
+def _look(
+    worker_id: str, limit: int, pace: dict[str, int], busy: Collection[str]
+) -> tuple[list[Key], bool]:
+    """Choose what to claim, and tell whether a worker left something behind."""
+    # a backlog must not keep suspects waiting for ever, so they sometimes go first
+    suspects_first = random.random() < SUSPECT_SHARE  # noqa: S311
     with reading(EVERY) as session:
         now = store_now(session)
-        ready = select(col(Run.id)).where(col(Run.state).in_(READY), col(Run.next_at) <= now)
-        found = session.execute(ready.limit(1)).first() is not None
-        return found or _crashed(session, now)
+        chosen = _suspects(session, now, busy) if suspects_first else []
+        chosen = chosen or _choose(session, worker_id, now, limit, pace, busy)
+        return chosen or _suspects(session, now, busy), _is_left_behind(session, now)
 
 
-def _crashed(session: Session, now: datetime) -> bool:
-    statement = select(col(Run.id)).where(col(Run.state) == "leased", col(Run.lease_until) < now)
-    return session.execute(statement.limit(1)).first() is not None
+# the states stand word for word as the partial indexes have them
+_DUE = (
+    select(col(Run.id))
+    .where(text("state IN ('due', 'waiting')"), col(Run.next_at) <= bindparam("now"))
+    .limit(1)
+)
+_LEFT_BEHIND = (
+    select(col(Run.id))
+    .where(text("state = 'leased'"), col(Run.lease_until) < bindparam("now"))
+    .limit(1)
+)
 
 
-def _suspects(session: Session, now: datetime, busy: Collection[str]) -> list[tuple[str, str]]:
+def is_any_due(session: Session) -> bool:
+    """Tell whether some run of any organization is ready, or was left behind by a worker."""
+    now = store_now(session)
+    is_due = session.connection().execute(_DUE, {"now": now}).first() is not None
+    return is_due or _is_left_behind(session, now)
+
+
+def _is_left_behind(session: Session, now: datetime) -> bool:
+    return session.connection().execute(_LEFT_BEHIND, {"now": now}).first() is not None
+
+
+def _suspects(session: Session, now: datetime, busy: Collection[str]) -> list[Key]:
     statement = (
         select(col(Run.organization_id), col(Run.id), col(Run.lane), col(Run.crash_count))
         .where(text("state IN ('due', 'waiting') AND crash_count > 0"), col(Run.next_at) <= now)
@@ -91,7 +111,12 @@ def _suspects(session: Session, now: datetime, busy: Collection[str]) -> list[tu
         .limit(100)
     )
     rows = [row for row in session.execute(statement).all() if row[2] not in busy]
-    return [(row[0], row[1]) for row in party(rows, lambda row: row[3])]
+    if not rows:
+        return []
+    crashes = random.choice(rows)[3]  # noqa: S311
+    alike = [(row[0], row[1]) for row in rows if row[3] == crashes]
+    most = TOGETHER[crashes] if crashes < len(TOGETHER) else 1
+    return random.sample(alike, min(len(alike), most))
 
 
 def _choose(
@@ -101,7 +126,7 @@ def _choose(
     limit: int,
     pace: dict[str, int],
     busy: Collection[str],
-) -> list[tuple[str, str]]:
+) -> list[Key]:
     found: dict[str, dict[str, deque[str]]] = {}
     enough = 0
     after = _start_after.get(worker_id, "")
@@ -144,9 +169,9 @@ def _ready(
     return session.execute(union_all(*parts)).all()
 
 
-def _deal(found: dict[str, dict[str, deque[str]]], limit: int) -> list[tuple[str, str]]:
+def _deal(found: dict[str, dict[str, deque[str]]], limit: int) -> list[Key]:
     """Take one run of each organization in turn, and in it one of each lane in turn."""
-    chosen: list[tuple[str, str]] = []
+    chosen: list[Key] = []
     turns = deque((owner, deque(lanes.values())) for owner, lanes in sorted(found.items()))
     while turns and len(chosen) < limit:
         owner, lanes = turns.popleft()
@@ -159,7 +184,7 @@ def _deal(found: dict[str, dict[str, deque[str]]], limit: int) -> list[tuple[str
     return chosen
 
 
-def _take(session: Session, worker_id: str, chosen: Sequence[tuple[str, str]]) -> list[Any]:
+def _take(session: Session, worker_id: str, chosen: Sequence[Key]) -> list[Any]:
     now = store_now(session)
     free = (among(Run, chosen), col(Run.state).in_(READY), col(Run.next_at) <= now)
     if session.get_bind().dialect.name == "postgresql":
@@ -197,7 +222,7 @@ def _put_back_crashed(session: Session) -> int:
 def _put_back(session: Session, is_over: Any) -> int:
     """Make runs whose worker went away ready again; what keeps killing workers is set aside."""
     now = store_now(session)
-    gone = (col(Run.state) == "leased", is_over)
+    gone = (text("state = 'leased'"), is_over)
     options = {"synchronize_session": False}
     aside: Any = session.execute(
         update(Run)

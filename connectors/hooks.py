@@ -1,4 +1,4 @@
-"""Where connectors hang themselves into webhooks, and what the sweep looks for."""
+"""Where connectors hang themselves into webhooks."""
 
 from flask import Flask
 
@@ -35,17 +35,7 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         fan_out.ROUTERS.append(routing.route)
     if runs.traces not in events.TRACES:
         events.TRACES.append(runs.traces)
-    if advance.advance not in drain.STAGES:
-        drain.STAGES.append(advance.advance)
+    if all(stage.name != "runs" for stage in drain.STAGES):
+        drain.STAGES.append(drain.Stage("runs", claims.is_any_due, advance.advance))
     if claims.release not in workers.HOLDERS:
         workers.HOLDERS.append(claims.release)
-
-
-def runs_due() -> int:
-    """Move on whatever a lost nudge, a wait or a stopped worker left behind; returns how many."""
-    if not claims.are_due():
-        return 0
-    moved = 0
-    while done := advance.advance(workers.name()):
-        moved += done
-    return moved

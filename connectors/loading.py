@@ -1,7 +1,8 @@
 """Loading: claimed rows become runs in memory, with their recipe, event and earlier steps."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import select
@@ -16,6 +17,7 @@ from connectors.tables import FlowVersion, Step
 from kernel import documents
 from kernel.database import EVERY, reading
 from kernel.errors import Problem
+from webhooks.ready import ReadyEvent
 from webhooks.tables import Event
 
 _recipe_ids: dict[tuple[str, str, int], str] = {}
@@ -37,6 +39,17 @@ def load(rows: Sequence[Any]) -> list[Moving]:
             ],
         )
     return [_moving(row, recipes, events, steps) for row in rows]
+
+
+def load_born(born: Sequence[tuple[Mapping[str, Any], ReadyEvent]]) -> list[Moving]:
+    """Return runs that were just routed; reads only recipes that nobody has read here before."""
+    rows = [SimpleNamespace(**row) for row, _ in born]
+    events = {(event.organization_id, event.id): event for _, event in born}
+    recipes = _known_recipes(rows)
+    if len(recipes) < len({_recipe_key(row) for row in rows}):
+        with reading(EVERY) as session:
+            recipes = _recipes(session, rows)
+    return [_moving(row, recipes, events, {}) for row in rows]
 
 
 def _moving(
@@ -86,13 +99,22 @@ def seen_as(event: Any) -> dict[str, Any]:
     }
 
 
-def _recipes(session: Session, rows: Sequence[Any]) -> dict[tuple[str, str, int], Recipe]:
-    wanted = {(row.organization_id, row.flow_id, row.flow_version) for row in rows}
+def _recipe_key(row: Any) -> tuple[str, str, int]:
+    return row.organization_id, row.flow_id, row.flow_version
+
+
+def _known_recipes(rows: Sequence[Any]) -> dict[tuple[str, str, int], Recipe]:
     found: dict[tuple[str, str, int], Recipe] = {}
-    for key in wanted:
+    for key in {_recipe_key(row) for row in rows}:
         known = flow_documents.known_recipe(_recipe_ids.get(key, ""))
         if known is not None:
             found[key] = known
+    return found
+
+
+def _recipes(session: Session, rows: Sequence[Any]) -> dict[tuple[str, str, int], Recipe]:
+    wanted = {_recipe_key(row) for row in rows}
+    found = _known_recipes(rows)
     missing = sorted(wanted - set(found))
     if not missing:
         return found

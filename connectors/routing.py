@@ -2,39 +2,60 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select, text
 from sqlmodel import Session, col
 
+from connectors import advance, lanes
+from connectors.claims import LEASE_SECONDS
 from connectors.keys import among
 from connectors.tables import Flow, Run
-from kernel import clock, ids
+from kernel import ids
+from kernel.columns import one_of
 from kernel.database import insert_ignore, store_now
-from webhooks.fan_out import ReadyEvent
+from webhooks.fan_out import Routed
+from webhooks.ready import ReadyEvent
 from webhooks.tables import Source
 
 
-def route(session: Session, events: Sequence[ReadyEvent]) -> None:
+def route(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> None:
     """Add a run for every active flow that listens to one of the events.
 
-    Two queries for a whole batch, whatever its size; the same event and nonce never run twice.
+    As many as there is room for are leased to the worker that routes and go on after the commit;
+    those of apps known to be slow, and the rest, are left as due. The same event and nonce never
+    run twice.
     """
     listening = _listening(session, events)
     if not listening:
         return
     origins = _origins(session, events, listening)
     now = store_now(session)
-    rows = [
-        _run(event, flow, now)
+    pairs = [
+        (_run(event, flow, now), event)
         for event in events
         for flow in listening.get((event.organization_id, event.type), ())
         if hears(flow, event, origins.get((event.organization_id, event.source_id or "")))
     ]
-    if rows:
-        insert_ignore(
-            session, Run, rows, ["organization_id", "flow_id", "event_id", "replay_nonce"]
-        )
+    slow = lanes.slow_lanes() | set(lanes.pace())
+    lease = {
+        "state": "leased",
+        "lease_owner": routed.worker_id,
+        "lease_epoch": 1,
+        "lease_until": now + timedelta(seconds=LEASE_SECONDS),
+        "started_at": now,
+    }
+    for row in [row for row, _ in pairs if row["lane"] not in slow][: routed.room]:
+        row.update(lease)
+    conflict = ["organization_id", "flow_id", "event_id", "replay_nonce"]
+    inserted = set(insert_ignore(session, Run, [row for row, _ in pairs], conflict))
+    fresh = [(row, event) for row, event in pairs if row["id"] in inserted]
+    mine = [(row, event) for row, event in fresh if row["state"] == "leased"]
+    if mine:
+        routed.follow_ups.append(partial(advance.go_on, routed.worker_id, mine))
+    routed.is_rest_due |= len(mine) < len(fresh)
 
 
 def hears(flow: Any, event: ReadyEvent, connection_id: str | None) -> bool:
@@ -50,24 +71,29 @@ def hears(flow: Any, event: ReadyEvent, connection_id: str | None) -> bool:
     return not wanted or wanted in (event.origin, connection_id)
 
 
+_LISTENING = select(
+    col(Flow.organization_id),
+    col(Flow.id),
+    col(Flow.published_version),
+    col(Flow.lane),
+    col(Flow.listens_to),
+    col(Flow.listens_version),
+    col(Flow.listens_source_id),
+    col(Flow.listens_connection_id),
+).where(
+    one_of(Flow.organization_id, "tenants"),
+    one_of(Flow.listens_to, "types"),
+    text("state = 'active' AND deleted_at IS NULL"),  # word for word as the partial index
+)
+
+
 def _listening(session: Session, events: Iterable[ReadyEvent]) -> dict[tuple[str, str], list[Any]]:
-    wanted = {(event.organization_id, event.type) for event in events}
-    statement = select(
-        col(Flow.organization_id),
-        col(Flow.id),
-        col(Flow.published_version),
-        col(Flow.lane),
-        col(Flow.listens_to),
-        col(Flow.listens_version),
-        col(Flow.listens_source_id),
-        col(Flow.listens_connection_id),
-    ).where(
-        col(Flow.organization_id).in_(sorted({owner for owner, _ in wanted})),
-        col(Flow.listens_to).in_(sorted({name for _, name in wanted})),
-        text("state = 'active' AND deleted_at IS NULL"),  # word for word as the partial index
-    )
+    wanted = {
+        "tenants": sorted({event.organization_id for event in events}),
+        "types": sorted({event.type for event in events}),
+    }
     found: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    for flow in session.execute(statement):
+    for flow in session.connection().execute(_LISTENING, wanted):
         found[flow.organization_id, flow.listens_to].append(flow)
     return found
 
@@ -92,11 +118,11 @@ def _origins(
     return {(row[0], row[1]): row[2] for row in session.execute(statement)}
 
 
-def _run(event: ReadyEvent, flow: Any, now: Any) -> dict[str, Any]:
+def _run(event: ReadyEvent, flow: Any, now: datetime) -> dict[str, Any]:
     return {
         "organization_id": event.organization_id,
         "id": ids.new_id("run"),
-        "created_at": clock.now(),
+        "created_at": now,
         "flow_id": flow.id,
         "flow_version": flow.published_version,
         "event_id": event.id,
@@ -108,6 +134,9 @@ def _run(event: ReadyEvent, flow: Any, now: Any) -> dict[str, Any]:
         "next_step": 0,
         "next_at": now,
         "attempt_count": 0,
+        "lease_owner": None,
         "lease_epoch": 0,
+        "lease_until": None,
         "crash_count": 0,
+        "started_at": None,
     }

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from kernel.database import Document, Moment
+from kernel.columns import Document, Moment
 from kernel.tenancy import Owned
 
 
@@ -102,6 +102,7 @@ class Run(Owned, table=True):
             "organization_id", "flow_id", "event_id", "replay_nonce", name="uq_run_once"
         ),
         partial("ix_run_ready", "lane", "next_at", where="state IN ('due', 'waiting')"),
+        partial("ix_run_next", "next_at", where="state IN ('due', 'waiting')"),
         partial(
             "ix_run_suspect", "next_at", where="state IN ('due', 'waiting') AND crash_count > 0"
         ),

@@ -7,7 +7,7 @@ from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 from sqlmodel import Field
 
 from identity.roles import ROLES
-from kernel.database import Document, Moment, Table
+from kernel.columns import Document, Moment, Table
 from kernel.ids import new_id
 from kernel.tenancy import Owned
 

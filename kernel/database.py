@@ -4,6 +4,7 @@ SQLite has one writer at a time and one writer thread whose commits carry many c
 PostgreSQL commits each caller's own. Everybody else asks here for a session and never commits.
 """
 
+import functools
 import queue
 import re
 import threading
@@ -15,17 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
-from sqlalchemy import DateTime, Engine, Text, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import declared_attr
 from sqlalchemy.pool import NullPool, QueuePool
-from sqlalchemy.types import TypeDecorator
-from sqlmodel import Field, Session, SQLModel
+from sqlmodel import Session, SQLModel
 
-from kernel import clock, documents, log
+from kernel import clock, log
 from kernel.errors import N_, Invalid, Unavailable
 from kernel.settings import settings
 
@@ -47,56 +46,6 @@ class StoreUnavailable(Unavailable):
     """The store cannot be reached or written; nothing of the caller's work was kept."""
 
     code = "store_unavailable"
-
-
-class Moment(TypeDecorator[datetime]):
-    """An aware UTC datetime on both databases."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Refuse naive times; SQLite stores them without their zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a Moment needs a time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, _dialect: Any) -> datetime | None:
-        """Give SQLite's times their zone back."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Document(TypeDecorator[Any]):
-    """A JSON value kept as text, so that long ids and decimals come back as they went in."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, _dialect: Any) -> str | None:
-        """Write the value as compact JSON."""
-        return None if value is None else documents.dump(value).decode()
-
-    def process_result_value(self, value: str | None, _dialect: Any) -> Any:
-        """Read the JSON back, fractions as Decimal."""
-        if value is None:
-            return None
-        return documents.parse(value.encode(), max_bytes=1 << 28, max_depth=200)
-
-
-class Table(SQLModel):
-    """What every table has: a snake_case name and the moment its row was made."""
-
-    @declared_attr.directive
-    def __tablename__(cls) -> str:  # noqa: N805
-        """Turn `LoginSession` into `login_session`."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-
-    created_at: datetime = Field(default_factory=clock.now, sa_type=Moment, nullable=False)
 
 
 @dataclass
@@ -384,12 +333,16 @@ def insert_ignore(
     """
     if not rows:
         return []
-    insert = sqlite.insert if _store().is_sqlite else postgresql.insert
+    statement = _inserting(table, tuple(conflict), _store().is_sqlite)
+    return list(session.connection().execute(statement, list(rows)).scalars())
+
+
+@functools.cache
+def _inserting(table: type[SQLModel], conflict: tuple[str, ...], is_sqlite: bool) -> Any:  # noqa: FBT001
+    insert = sqlite.insert if is_sqlite else postgresql.insert
     target = table.__table__  # type: ignore[attr-defined]
-    statement = (
-        insert(target).on_conflict_do_nothing(index_elements=list(conflict)).returning(target.c.id)
-    )
-    return list(session.execute(statement, list(rows)).scalars())
+    wanted = insert(target).on_conflict_do_nothing(index_elements=list(conflict))
+    return wanted.returning(target.c.id)
 
 
 def unpooled_engine(url: str) -> Engine:

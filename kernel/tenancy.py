@@ -5,7 +5,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Select, select, text
 from sqlmodel import Field, Session, SQLModel
 
-from kernel.database import Table
+from kernel.columns import Table
 from kernel.errors import NotFound
 
 M = TypeVar("M", bound="Owned")

@@ -7,17 +7,13 @@ from flask import Flask
 
 from catalog import event_types
 from catalog.event_types import EventType
-from connectors import hooks as connector_hooks
 from connectors.engine import loader
 from connectors.engine.connector import Connector, Trigger
-from kernel import queue
 
 
 def install(_app: Flask) -> None:
     """Fill the hook lists, once however many apps are made."""
     install_providers()
-    if all(sweep.name != "connectors.runs" for sweep in queue.SWEEPS):
-        queue.SWEEPS.append(queue.Sweep("connectors.runs", connector_hooks.runs_due))
 
 
 def install_providers() -> None:

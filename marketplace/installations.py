@@ -6,8 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import Select
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
+from catalog import apps
 from catalog.tables import App
 from connectors import connections
 from connectors.tables import Connection, Flow
@@ -145,9 +146,7 @@ def _link(session: Session, organization_id: str, installation_id: str) -> Insta
 def _known_app(session: Session, app_key: str | None) -> App | None:
     if not app_key:
         return None
-    app: App | None = session.execute(
-        select(App).where(col(App.key) == app_key)
-    ).scalar_one_or_none()
+    app = apps.by_keys(session, [app_key]).get(app_key)
     if app is None:
         raise Invalid(
             errors=[{"pointer": "/app_key", "message": N_("There is no such app in the catalogue")}]

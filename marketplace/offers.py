@@ -126,15 +126,15 @@ def _part(
 ) -> Part:
     row = session.execute(
         select(App, Listing, Release)
-        .outerjoin(Listing, col(Listing.app_id) == col(App.id))
+        .join(Listing, col(Listing.app_id) == col(App.id))
         .outerjoin(Release, col(Release.id) == col(Listing.release_id))
         .where(col(App.key) == app_key)
     ).first()
-    if row is None:
+    if row is None:  # nobody registered it, or it has never passed review
         raise NotFound
     app, listing, release = row
     manifest = release.manifest if release is not None else {}
-    if listing is not None and listing.state != "published":
+    if listing.state != "published":
         raise _not_installable(app, N_("“%(app)s” is not on the shelf at the moment."))
     try:
         connector = loader.find(manifest.get("connector") or app.key)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from kernel.database import Document, Moment
+from kernel.columns import Document, Moment
 from kernel.ids import new_id
 from kernel.tenancy import Owned
 

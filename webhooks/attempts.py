@@ -126,7 +126,7 @@ def record(session: Session, batch: Batch) -> int:
     held = [(p.organization_id, p.delivery_id) for p in parcels]
     locked = (
         select(DELIVERY.c.organization_id, DELIVERY.c.id)
-        .where(leases.fence(DELIVERY, parcels[0].lease_owner, held))
+        .where(leases.any_of(DELIVERY, held), leases.still_held(parcels[0].lease_owner))
         .order_by(DELIVERY.c.organization_id, DELIVERY.c.id)
     )
     ours = {tuple(row) for row in session.execute(locked.with_for_update())}

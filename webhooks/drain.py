@@ -1,36 +1,48 @@
-"""Drain: takes ready events under a lease, routes them and drives every stage behind them.
+"""Drain: routes ready events and drives what they cause, until nothing is ready.
 
-Routing never waits for the network: sending and the stages run beside it in a few threads, and
-targets that are known to be slow have a lane of their own.
+Routing never waits for the network: first attempts, follow-ups and the stages run beside it in a
+few threads, and targets that are known to be slow have a lane of their own.
 """
 
 import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import update
 from sqlmodel import Session
 
 from kernel import log
-from kernel.database import EVERY, StoreUnavailable, reading, store_now, write
+from kernel.database import EVERY, StoreUnavailable, reading, write
 from kernel.errors import N_, Problem
-from webhooks import attempts, fan_out, leases, workers
+from webhooks import attempts, fan_out, leases, ready, workers
 from webhooks.attempts import Batch, Send
+from webhooks.fan_out import Routed
 from webhooks.parcels import Parcel
-from webhooks.tables import EVENT
 
-Stage = Callable[[str], int]
 
-# Each gets the worker id, moves on what is ready in its own tables (claim, commit, call, record)
-# and returns how many rows it moved; 0 means nothing is ready. Stages run beside the routing.
+@dataclass(frozen=True)
+class Stage:
+    """What else moves: rows that fell due, whatever they are.
+
+    `is_due` looks for them without writing; `move` gets the worker id, moves on what is ready in
+    its own tables (claim, commit, call, record) and returns how many rows it moved.
+    """
+
+    name: str
+    is_due: Callable[[Session], bool]
+    move: Callable[[str], int]
+
+
+# Filled by the composition root. Stages run beside the routing.
 STAGES: list[Stage] = []
 
 THREADS = 16
 BATCHES_IN_FLIGHT = 6
 POLL_SECONDS = 0.1
+LINGER_SECONDS = 0.03
 FEW, GATHER_SECONDS = 10, 0.02
 PROBE_SECONDS = 1.0
 SAME_STAGE = 3
@@ -63,10 +75,44 @@ class _Pace:
                     self._until.pop(tried.parcel.target.id, None)
 
 
+class _Bench:
+    """Where this process drains: one at a time, woken by whoever brings or finishes something."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.is_taken = False
+        self.wake = threading.Event()
+
+    def ring(self) -> bool:
+        """Wake the present drain; False when there is none."""
+        with self.lock:
+            if self.is_taken:
+                self.wake.set()
+            return self.is_taken
+
+    def sit_down(self) -> bool:
+        with self.lock:
+            if self.is_taken:
+                self.wake.set()
+                return False
+            self.is_taken = True
+            return True
+
+    def get_up(self) -> bool:
+        """Leave, unless somebody rang in the last moment."""
+        self.wake.wait(LINGER_SECONDS)
+        with self.lock:
+            self.is_taken = self.wake.is_set()
+            return not self.is_taken
+
+    def give_up(self) -> None:
+        with self.lock:
+            self.is_taken = False
+
+
 pace = _Pace()
 _pool: ThreadPoolExecutor | None = None
-_busy = threading.Lock()
-_wanted = threading.Event()
+_bench = _Bench()
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -78,8 +124,8 @@ def _threads() -> ThreadPoolExecutor:
 
 def _forget() -> None:
     """Drop what a fork must not share: threads and locks of the parent."""
-    global _pool, _busy, _wanted
-    _pool, _busy, _wanted = None, threading.Lock(), threading.Event()
+    global _pool, _bench
+    _pool, _bench = None, _Bench()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -88,24 +134,30 @@ os.register_at_fork(after_in_child=_forget)
 def drain_here() -> int:
     """Drain unless this process already does; then that drain looks once more before it ends."""
     moved = 0
-    _wanted.set()
-    while _wanted.is_set():
-        if not _busy.acquire(blocking=False):
-            return moved
-        try:
-            _wanted.clear()
+    if not _bench.sit_down():
+        return moved
+    try:
+        while True:
             moved += drain(workers.name())
-        finally:
-            _busy.release()
-    return moved
+            if _bench.get_up():
+                return moved
+    except BaseException:
+        _bench.give_up()
+        raise
+
+
+def ring() -> bool:
+    """Tell the drain of this process that something came in; False when none is under way."""
+    return _bench.ring()
 
 
 def sweep() -> int:
     """Take back what nobody works on any more and drain what a lost nudge left behind."""
     taken_back = workers.release(workers.gone())
     with reading(EVERY) as session:
-        is_over = leases.is_lease_over(session)
+        is_over, is_overdue = leases.is_lease_over(session), ready.is_overdue(session)
     taken_back += write(leases.reclaim) if is_over else 0
+    taken_back += write(ready.bring_back) if is_overdue else 0
     return taken_back + drain_here()
 
 
@@ -121,99 +173,106 @@ class _Drain:
         self.worker_id = worker_id
         self.send = send
         self.moved = 0
+        self.wake = _bench.wake
         self.jobs: dict[Future[int], tuple[str, float]] = {}  # name and start
-        self.stages: dict[str, Stage] = {
-            "due": lambda _: self._send_due(is_slow=False),
-            "slow": lambda _: self._send_due(is_slow=True),
-        }
-        self.stages |= {f"stage-{n}": stage for n, stage in enumerate(STAGES)}
+        self.stages = {stage.name: stage for stage in (*self._own_stages(), *STAGES)}
         self.unsure = set(self.stages)  # stages that may have something to do
         self.probed_at = time.monotonic()
 
+    def _own_stages(self) -> tuple[Stage, Stage]:
+        return (
+            Stage("due", leases.is_delivery_due, lambda _: self._send_due(is_slow=False)),
+            Stage(
+                "slow",
+                lambda session: bool(pace.slow()) and leases.is_delivery_due(session),
+                lambda _: self._send_due(is_slow=True),
+            ),
+        )
+
     def run(self) -> int:
+        may_be_new = True
         try:
-            claimed = self._claim()
             while True:
-                if claimed:
-                    if self.moved and len(claimed) < FEW:
-                        # a batch costs about the same however small: let the next one gather
-                        time.sleep(GATHER_SECONDS)
-                    claimed = self._route(claimed)
-                self._start_stages(may_wait=bool(claimed))
-                if self.jobs:
-                    self._probe()
-                    self._collect(0 if claimed else POLL_SECONDS)
-                if not claimed:
-                    claimed = self._claim()
-                if not claimed and not self.jobs and not self.unsure:
+                self.wake.clear()
+                count = self._route() if may_be_new else 0
+                self._start_stages(is_busy=bool(count))
+                if 0 < count < FEW:
+                    # a batch costs about the same however small: let the next one gather
+                    time.sleep(GATHER_SECONDS)
+                elif not count and self.jobs:
+                    self.wake.wait(POLL_SECONDS)
+                self._collect()
+                may_be_new = bool(count) or self.wake.is_set() or self._probe()
+                if not (may_be_new or self.jobs or self.unsure):
                     return self.moved
         finally:
             wait(self.jobs)
 
-    def _claim(self) -> list[dict[str, Any]]:
-        with reading(EVERY) as session:
-            if not leases.is_event_ready(session):
-                return []
-        return write(lambda session: leases.claim_events(session, self.worker_id))
+    def _route(self) -> int:
+        """Route a batch of events; returns how many."""
+        slow, room = pace.slow(), self._room()
 
-    def _route(self, claimed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Route a batch and claim the next one in the same commit."""
-        slow, keep = pace.slow(), self._room()
-
-        def work(session: Session) -> tuple[list[Parcel], list[dict[str, Any]]]:
-            parcels = fan_out.route(session, self.worker_id, claimed, slow, keep)
-            return parcels, leases.claim_events(session, self.worker_id)
+        def work(session: Session) -> Routed:
+            return fan_out.route(session, ready.take(session), Routed(self.worker_id, room), slow)
 
         try:
-            parcels, following = write(work)
+            routed = write(work)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one bad event must not stop the others
             _logger.warning("batch_not_routed", error=str(error)[:300])
-            self._route_each(claimed)
-            return []
-        self._routed(claimed, parcels)
-        return following
+            return self._route_each()
+        self._go_on(routed)
+        return routed.count
 
-    def _route_each(self, claimed: list[dict[str, Any]]) -> None:
-        for row in claimed:
+    def _route_each(self) -> int:
+        count = 0
+        with reading(EVERY) as session:
+            keys = ready.peek(session)
+        for key in keys:
+
+            def work(session: Session, key: tuple[str, str] = key) -> Routed:
+                event = ready.take_one(session, key)
+                return fan_out.route(session, event, Routed(self.worker_id))
+
             try:
-                parcels = write(
-                    lambda session, row=row: fan_out.route(session, self.worker_id, [row])  # type: ignore[misc]
-                )
+                routed = write(work)
             except StoreUnavailable:
                 raise
             except Exception as error:
-                _logger.exception("event_not_routed", event_id=row["id"])
+                _logger.exception("event_not_routed", event_id=key[1])
                 said = _what_happened(error)
-                write(lambda session, row=row, said=said: self._mark(session, row, said))  # type: ignore[misc]
+                write(lambda session, key=key, said=said: ready.fail(session, key, said))  # type: ignore[misc]
             else:
-                self._routed([row], parcels)
+                count += routed.count
+                self._go_on(routed)
+        return count
 
-    def _mark(self, session: Session, row: dict[str, Any], said: dict[str, Any]) -> None:
-        """Note what went wrong; the event stays leased and comes back alone after that."""
-        held = [(row["organization_id"], row["id"])]
-        condition = leases.fence(EVENT, row["lease_owner"], held)
-        session.execute(update(EVENT).where(condition).values(problem=said))
-
-    def _routed(self, claimed: list[dict[str, Any]], parcels: list[Parcel]) -> None:
-        self.moved += len(claimed)
-        self.unsure = set(self.stages)
-        if parcels:
-            self._start("send", lambda: self._send(parcels))
+    def _go_on(self, routed: Routed) -> None:
+        self.moved += routed.count
+        if routed.is_rest_due:
+            self.unsure = set(self.stages)
+        if routed.leased:
+            self._start("send", lambda: self._send(routed.parcels()))
+        for follow_up in routed.follow_ups:
+            self._start("follow-up", follow_up)
 
     def _room(self) -> int:
-        sending = sum(1 for name, _ in self.jobs.values() if name == "send")
-        return fan_out.FIRST_ATTEMPTS if sending < BATCHES_IN_FLIGHT else 0
+        flying = sum(1 for name, _ in self.jobs.values() if name in ("send", "follow-up"))
+        return fan_out.FIRST_ATTEMPTS if flying < BATCHES_IN_FLIGHT else 0
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
-        self.jobs[_threads().submit(work)] = (name, time.monotonic())
+        job = _threads().submit(work)
+        self.jobs[job] = (name, time.monotonic())
+        job.add_done_callback(lambda _: self.wake.set())
 
-    def _probe(self) -> None:
-        """While something slow is under way, look every second for what fell due meanwhile."""
-        if time.monotonic() - self.probed_at > PROBE_SECONDS:
-            self.probed_at = time.monotonic()
-            self.unsure = set(self.stages)
+    def _probe(self) -> bool:
+        """While something slow is under way, look every second for what came up meanwhile."""
+        if time.monotonic() - self.probed_at < PROBE_SECONDS:
+            return False
+        self.probed_at = time.monotonic()
+        self.unsure = set(self.stages)
+        return True
 
     def _may_start(self, name: str) -> bool:
         """Let a stage run beside itself when it hangs, a few times."""
@@ -221,17 +280,23 @@ class _Drain:
         is_hanging = bool(starts) and time.monotonic() - max(starts) > PROBE_SECONDS / 2
         return not starts or (is_hanging and len(starts) < SAME_STAGE)
 
-    def _start_stages(self, *, may_wait: bool) -> None:
-        for name in sorted(filter(self._may_start, self.unsure)):
-            # while events are flowing, retries can wait for the next breath
-            if not (may_wait and name in ("due", "slow")):
-                self.unsure.discard(name)
-                stage = self.stages[name]
-                self._start(name, lambda stage=stage: stage(self.worker_id))  # type: ignore[misc]
+    def _start_stages(self, *, is_busy: bool) -> None:
+        # while events are flowing, retries can wait for the next breath
+        able = [
+            self.stages[name]
+            for name in sorted(filter(self._may_start, self.unsure))
+            if not (is_busy and name in ("due", "slow"))
+        ]
+        if not able:
+            return
+        with reading(EVERY) as session:
+            due = [stage for stage in able if stage.is_due(session)]
+        self.unsure -= {stage.name for stage in able}
+        for stage in due:
+            self._start(stage.name, lambda stage=stage: stage.move(self.worker_id))  # type: ignore[misc]
 
-    def _collect(self, timeout_seconds: float) -> None:
-        done, _ = wait(self.jobs, timeout=timeout_seconds, return_when=FIRST_COMPLETED)
-        for job in done:
+    def _collect(self) -> None:
+        for job in [job for job in self.jobs if job.done()]:
             name, _ = self.jobs.pop(job)
             try:
                 count = job.result()
@@ -239,7 +304,7 @@ class _Drain:
                 _logger.exception("stage_failed", stage=name)
                 continue
             self.moved += count
-            if count and name != "send":
+            if count and name in self.stages:
                 self.unsure.add(name)
 
     def _send(self, parcels: list[Parcel]) -> int:
@@ -258,9 +323,6 @@ class _Drain:
         slow = pace.slow()
         if is_slow and not slow:
             return 0
-        with reading(EVERY) as session:
-            if not leases.is_delivery_due(session, store_now(session)):
-                return 0
         parcels = write(
             lambda session: attempts.claim_due(session, self.worker_id, slow, is_slow=is_slow)
         )

@@ -162,8 +162,7 @@ def _row(
         "state": "new" if event.problem is None else "rejected",
         "problem": event.problem,
         "replay_nonce": "",
-        "lease_epoch": 0,
-        "crash_count": 0,
+        "failure_count": 0,
     }
 
 
@@ -190,7 +189,7 @@ def listing(
     """Select the organization's events that fit every given filter, for a page of them."""
     statement = Event.of(organization_id)
     if state:
-        states = ("new", "leased") if state == "new" else (state,)
+        states = ("new", "waiting") if state == "new" else (state,)
         statement = statement.where(EVENT.c.state.in_(states))
     if event_type:
         statement = (
@@ -268,7 +267,7 @@ def _set_ready(session: Session, event: Event, replay_nonce: str) -> None:
         .values(
             state="new",
             replay_nonce=replay_nonce,
-            crash_count=0,
+            failure_count=0,
             problem=None,
             dedupe_key=event.dedupe_key,
         )

@@ -96,18 +96,18 @@ def recover(session: Session, organization_id: str, endpoint_id: str, since: dat
         if not page:
             break
         conflict = ("organization_id", "event_id", "endpoint_id", "replay_nonce")
-        rows = [delivery_row({**event, "replay_nonce": ""}, row, now) for event in page]
+        rows = [delivery_row((organization_id, event_id, ""), row, now) for event_id in page]
         missed += len(insert_ignore(session, Delivery, rows, conflict))
-        last, seen = page[-1]["id"], seen + len(page)
+        last, seen = page[-1], seen + len(page)
     queue.nudge(session, "webhooks.drain")
     return int(parked.rowcount) + missed
 
 
 def _events_after(
     session: Session, organization_id: str, types: list[str], since: datetime, last: str
-) -> list[dict[str, Any]]:
+) -> list[str]:
     found = session.execute(
-        select(EVENT.c.organization_id, EVENT.c.id)
+        select(EVENT.c.id)
         .where(
             EVENT.c.organization_id == organization_id,
             EVENT.c.type.in_(types),
@@ -118,4 +118,4 @@ def _events_after(
         .order_by(EVENT.c.id)
         .limit(_PAGE)
     )
-    return [dict(row) for row in found.mappings()]
+    return list(found.scalars())

@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
-from kernel.database import Document, Moment, Table
+from kernel.columns import Document, Moment, Table
 from kernel.tenancy import Owned
 
 
@@ -57,8 +57,7 @@ class Event(Owned, table=True):
         ),
         UniqueConstraint("organization_id", "origin", "dedupe_key", name="uq_event_dedupe"),
         partial("ix_event_ready", "organization_id", "id", where="state = 'new'"),
-        partial("ix_event_suspect", "id", where="state = 'new' AND crash_count > 0"),
-        partial("ix_event_leased", "lease_until", where="state = 'leased'"),
+        partial("ix_event_waiting", "next_at", where="state = 'waiting'"),
         partial(
             "ix_event_trouble",
             "organization_id",
@@ -81,14 +80,12 @@ class Event(Owned, table=True):
     content_type: str = "application/json"
     headers: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
     body: bytes = Field(sa_type=LargeBinary)
-    state: str = "new"  # new | leased | routed | rejected | quarantined
+    state: str = "new"  # new | waiting | routed | rejected | quarantined
     problem: dict[str, Any] | None = Field(default=None, sa_type=Document)
     # "" for the first routing; a replay routes again under a fresh nonce.
     replay_nonce: str = ""
-    lease_owner: str | None = None
-    lease_epoch: int = 0
-    lease_until: datetime | None = Field(default=None, sa_type=Moment)
-    crash_count: int = 0
+    failure_count: int = 0  # times a router refused it
+    next_at: datetime | None = Field(default=None, sa_type=Moment)  # of one that waits
 
 
 class Endpoint(Owned, table=True):

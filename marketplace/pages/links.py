@@ -3,9 +3,9 @@
 from typing import Any
 
 from flask import request
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from catalog.tables import App
+from catalog import apps
 from identity.guard import principal, require
 from kernel.database import EVERY, reading, transaction
 from kernel.errors import Problem
@@ -96,7 +96,7 @@ def _draw_form(installation_id: str | None, problem: Problem | None = None) -> A
 
 
 def _from_catalogue(session: Session, app_key: str) -> dict[str, Any]:
-    app = session.execute(select(App).where(col(App.key) == app_key)).scalar_one_or_none()
+    app = apps.by_keys(session, [app_key]).get(app_key)
     if app is None:
         return {}
     return {"app_key": app.key, "title": app.name, "slot": app.slots[0] if app.slots else ""}

@@ -348,18 +348,16 @@ def test_a_lane_known_as_slow_is_claimed_a_few_at_a_time(database, app_vendor):
 
 
 def test_an_event_that_is_no_json_parks_its_run(database, app_vendor):
+    from factories.connectors import ready, start_runs
     from factories.webhooks import make_event
 
-    from connectors import routing
     from webhooks.tables import Event
 
     shop = open_shop(app_vendor.url)
     with transaction(EVERY) as session:
         event_id = make_event(session, shop.organization_id, type="order.paid", body=b"<xml/>")
         session.flush()
-        from factories.connectors import ready
-
-        routing.route(session, [ready(session.get(Event, (shop.organization_id, event_id)))])
+        start_runs(session, [ready(session.get(Event, (shop.organization_id, event_id)))])
     settle()
     (run,) = runs()
     assert (run.state, run.cause) == ("parked", "data")

@@ -3,13 +3,14 @@
 import json
 
 import pytest
-from factories.connectors import ORDER, Shop, make_connection, ready, runs
+from factories.connectors import ORDER, Shop, make_connection, ready, runs, start_runs
 from factories.identity import make_organization
 from factories.webhooks import make_event, make_source
 from sqlalchemy import event as sqlalchemy_event
 
-from connectors import flows, routing
+from connectors import flows, lanes, routing
 from kernel.database import EVERY, engine, transaction
+from webhooks.fan_out import Routed
 from webhooks.tables import Event
 
 
@@ -24,8 +25,8 @@ def test_the_same_event_never_runs_twice(database):
     with transaction(EVERY) as session:
         shop = Shop(session, "http://127.0.0.1:9")
         one = arrive(session, shop.organization_id)
-        routing.route(session, [one])
-        routing.route(session, [one, one])
+        start_runs(session, [one])
+        start_runs(session, [one, one])
     assert len(runs()) == 1
 
 
@@ -33,7 +34,7 @@ def test_another_type_or_organization_starts_nothing(database):
     with transaction(EVERY) as session:
         shop = Shop(session, "http://127.0.0.1:9")
         stranger = make_organization(session).id
-        routing.route(
+        start_runs(
             session,
             [
                 arrive(session, shop.organization_id, type="order.cancelled"),
@@ -47,7 +48,7 @@ def test_another_type_or_organization_starts_nothing(database):
 def test_versions_must_agree_when_both_say_one(database, wanted, came, count):
     with transaction(EVERY) as session:
         shop = Shop(session, "http://127.0.0.1:9", version=wanted)
-        routing.route(session, [arrive(session, shop.organization_id, version=came)])
+        start_runs(session, [arrive(session, shop.organization_id, version=came)])
     assert len(runs()) == count
 
 
@@ -60,7 +61,7 @@ def test_a_flow_may_listen_to_one_source_only(database):
         flow.listens_source_id = wanted
         session.flush()
         other = make_source(session, organization_id).id
-        routing.route(
+        start_runs(
             session,
             [arrive(session, organization_id, wanted), arrive(session, organization_id, other)],
         )
@@ -78,7 +79,7 @@ def test_a_flow_may_listen_to_what_one_connection_brings(database):
         session.flush()
         batch = [arrive(session, owner, hook), arrive(session, owner, other)]
         batch.append(arrive(session, owner))
-        routing.route(session, batch)
+        start_runs(session, batch)
     assert len(runs()) == 1
 
 
@@ -96,9 +97,35 @@ def test_a_batch_takes_two_statements(database):
 
         sqlalchemy_event.listen(engine(), "before_cursor_execute", watch)
         try:
-            routing.route(session, batch)
+            start_runs(session, batch)
         finally:
             sqlalchemy_event.remove(engine(), "before_cursor_execute", watch)
     assert len(runs()) == 40
     wanted = [one for one in seen if "clock_timestamp" not in one]
     assert [one.split()[0] for one in wanted] == ["SELECT", "INSERT"]
+
+
+def test_a_run_goes_on_in_the_process_that_routed_its_event(database):
+    """Leased at birth as far as there is room; the follow-up moves it without claiming."""
+    with transaction(EVERY) as session:
+        shop = Shop(session, "http://127.0.0.1:9")
+        routed = Routed("wrk_1", room=2)
+        routing.route(session, [arrive(session, shop.organization_id) for _ in range(3)], routed)
+        assert routed.is_rest_due
+    assert sorted(run.state for run in runs()) == ["due", "leased", "leased"]
+    assert {run.lease_owner for run in runs()} == {"wrk_1", None}
+    (follow_up,) = routed.follow_ups
+    assert follow_up() == 2
+    # the address leads nowhere, but they were tried
+    assert sorted(run.state for run in runs()) == ["due", "parked", "parked"]
+
+
+def test_runs_of_an_app_known_as_slow_are_left_for_its_pace(database, monkeypatch):
+    with transaction(EVERY) as session:
+        shop = Shop(session, "http://127.0.0.1:9")
+        monkeypatch.setattr(lanes, "_slice", {shop.erp: 4})
+        routed = Routed("wrk_1")
+        routing.route(session, [arrive(session, shop.organization_id)], routed)
+    assert [run.state for run in runs()] == ["due"]
+    assert routed.is_rest_due
+    assert routed.follow_ups == []

@@ -10,7 +10,7 @@ import pytest
 from factories.connectors import Shop, rows, runs, vendor
 from factories.identity import make_organization
 
-from connectors import connections, flows, hooks
+from connectors import connections, flows
 from connectors.engine import flow_templates
 from connectors.lab import mock_vendor
 from connectors.tables import Run
@@ -118,10 +118,10 @@ def test_a_vendor_that_is_down_for_a_while_loses_nothing(lab):
     assert {(run.state, run.cause) for run in runs()} == {("waiting", "down")}
     call(f"{lab['demo-erp'].url}/_mock/behaviour", {"mode": "ok"})
     with clock.shifted(seconds=10):
-        assert hooks.runs_due() == 5
+        assert drain.drain("worker") == 5
     assert {run.state for run in runs()} == {"succeeded"}
     assert count(lab, "demo-erp", "create_sales_order") == 5
-    assert hooks.runs_due() == 0
+    assert drain.drain("worker") == 0
 
 
 def test_two_drains_at_once_do_nothing_twice(lab):

@@ -13,7 +13,8 @@ from connectors.tables import Run, Step
 from kernel.database import EVERY, transaction
 from kernel.settings import settings_override
 from webhooks import fan_out
-from webhooks.fan_out import ReadyEvent
+from webhooks.fan_out import Routed
+from webhooks.ready import ReadyEvent
 from webhooks.tables import Event
 
 __all__ = ["claims", "fan_out", "hooks", "row", "rows"]
@@ -249,8 +250,13 @@ class Shop:
             session, self.organization_id, type="order.paid", body=json.dumps(body).encode()
         )
         session.flush()
-        routing.route(session, [ready(session.get(Event, (self.organization_id, event_id)))])
+        start_runs(session, [ready(session.get(Event, (self.organization_id, event_id)))])
         return event_id
+
+
+def start_runs(session, events) -> None:
+    """Route events and leave their runs as due."""
+    routing.route(session, events, Routed("nobody", room=0))
 
 
 def ready(event: Event) -> ReadyEvent:

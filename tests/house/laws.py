@@ -27,6 +27,7 @@ FORBIDDEN_NAMES = {
 }
 KERNEL_FILES = {
     "addresses",
+    "columns",
     "__init__",
     "settings",
     "database",

@@ -10,9 +10,10 @@ from factories import webhooks as make
 from standardwebhooks import Webhook
 
 from kernel import clock
-from kernel.database import write
+from kernel.database import EVERY, transaction, write
 from kernel.http import Failure, Response
-from webhooks import attempts, drain, endpoints, events, fan_out, leases
+from webhooks import attempts, drain, endpoints, events, fan_out, leases, ready
+from webhooks.fan_out import Routed
 from webhooks.tables import Attempt, Delivery, Endpoint, Event
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -196,7 +197,7 @@ def test_patterns(pattern, wanted):
 
 def test_a_router_writes_in_the_same_transaction(monkeypatch):
     seen = []
-    monkeypatch.setattr(fan_out, "ROUTERS", [lambda session, ready: seen.extend(ready)])
+    monkeypatch.setattr(fan_out, "ROUTERS", [lambda session, events, routed: seen.extend(events)])
     _, event_id = one_delivery()
     drain.drain("w1", answering(OK))
     assert [(e.id, json.loads(e.body), e.replay_nonce) for e in seen] == [
@@ -205,8 +206,8 @@ def test_a_router_writes_in_the_same_transaction(monkeypatch):
 
 
 def test_a_failing_router_undoes_its_event_alone_and_ends_in_quarantine(monkeypatch):
-    def router(session, ready):
-        if any(event.type == "test.poison" for event in ready):
+    def router(session, taken, routed):
+        if any(event.type == "test.poison" for event in taken):
             raise ValueError("poison")
 
     monkeypatch.setattr(fan_out, "ROUTERS", [router])
@@ -218,15 +219,15 @@ def test_a_failing_router_undoes_its_event_alone_and_ends_in_quarantine(monkeypa
 
     good, poison, fine = make.in_transaction(setup)
     send = answering(OK)
-    for round_no in range(leases.MAX_CRASHES):
+    for round_no in range(ready.MAX_FAILURES):
         with clock.shifted(seconds=61 * round_no):
-            write(leases.reclaim)
+            write(ready.bring_back)
             drain.drain("w1", send)
-    with clock.shifted(seconds=61 * leases.MAX_CRASHES):
-        write(leases.reclaim)
+            drain.drain("w1", send)
+            assert make.row(Event, poison).failure_count == round_no + 1, "it waits in between"
     assert make.row(Event, good).state == make.row(Event, fine).state == "routed"
     quarantined = make.row(Event, poison)
-    assert (quarantined.state, quarantined.crash_count) == ("quarantined", leases.MAX_CRASHES)
+    assert quarantined.state == "quarantined"
     assert quarantined.problem["code"] == "routing_failed"
     assert len(send.sent) == 2
     monkeypatch.setattr(fan_out, "ROUTERS", [])
@@ -235,60 +236,45 @@ def test_a_failing_router_undoes_its_event_alone_and_ends_in_quarantine(monkeypa
     assert make.row(Event, poison).state == "routed"
 
 
-def test_one_event_that_kills_its_worker_is_set_aside_and_no_other():
-    make.in_transaction(lambda session: make.make_endpoint(session, "org_a"))
-    ids = make.in_transaction(
-        lambda session: [make.make_event(session, "org_a", type="test.good") for _ in range(60)]
+def routed_by(worker_id, **over):
+    """Route what is new for a worker, as a drain does up to the commit."""
+    return write(
+        lambda session: fan_out.route(session, ready.take(session), Routed(worker_id, **over))
     )
-    deadly = ids[7]
-    for life in range(200):
-        worker = f"wrk_{life}"
-        while claimed := write(lambda session, worker=worker: leases.claim_events(session, worker)):
-            if deadly in [row["id"] for row in claimed]:
-                write(lambda session, worker=worker: leases.release(session, worker))  # it died
-                break
-            write(lambda session, rows=claimed: fan_out.route(session, "w", rows))
-        else:
-            break
-    states = {event_id: make.row(Event, event_id).state for event_id in ids}
-    assert states.pop(deadly) == "quarantined"
-    assert set(states.values()) == {"routed"}
-    assert life == leases.MAX_CRASHES
 
 
 def test_what_a_dead_worker_held_is_taken_up_before_its_lease_ends():
-    make.in_transaction(lambda session: make.make_endpoint(session, "org_a"))
-    event_id = make.in_transaction(lambda session: make.make_event(session, "org_a"))
-    claimed = write(lambda session: leases.claim_events(session, "wrk_dead"))
-    write(lambda session: fan_out.route(session, "wrk_dead", claimed))  # and then it dies
+    _, event_id = one_delivery()
+    routed_by("wrk_dead")  # and then it dies
     write(lambda session: leases.release(session, "wrk_dea"))  # somebody else
-    assert [d.state for d in make.rows(Delivery)] == ["leased"]
+    assert states(Delivery) == ["leased"]
     write(lambda session: leases.release(session, "wrk_dead"))
     send = answering(OK)
     drain.drain("w1", send)
     assert make.row(Event, event_id).state == "routed"
-    assert [d.state for d in make.rows(Delivery)] == ["delivered"]
+    assert states(Delivery) == ["delivered"]
 
 
-def test_a_crash_between_claim_and_route_is_picked_up_again():
+def test_a_crash_before_the_commit_leaves_the_event_as_new(monkeypatch):
     _, event_id = one_delivery()
-    claimed = write(lambda session: leases.claim_events(session, "dead"))
-    assert [row["id"] for row in claimed] == [event_id]
+
+    def router(session, taken, routed):
+        raise KeyboardInterrupt  # whatever ends the process
+
+    monkeypatch.setattr(fan_out, "ROUTERS", [router])
+    with pytest.raises(KeyboardInterrupt), transaction(EVERY) as session:
+        fan_out.route(session, ready.take(session), Routed("dead"))
+    assert make.row(Event, event_id).state == "new"
+    assert states(Delivery) == []
+    monkeypatch.setattr(fan_out, "ROUTERS", [])
     send = answering(OK)
     drain.drain("w1", send)
-    assert send.sent == [], "somebody else holds it"
-    with clock.shifted(seconds=61):
-        assert write(leases.reclaim) == 1
-        drain.drain("w1", send)
-        assert write(lambda session: fan_out.route(session, "dead", claimed)) == []
     assert len(send.sent) == 1
-    assert states(Delivery) == ["delivered"]
 
 
 def test_a_crash_between_route_and_record_sends_again_with_the_same_id():
     one_delivery()
-    claimed = write(lambda session: leases.claim_events(session, "dead"))
-    parcels = write(lambda session: fan_out.route(session, "dead", claimed))
+    parcels = routed_by("dead").parcels()
     first = answering(OK)
     late = attempts.send_batch(parcels, first)
     with clock.shifted(seconds=61):
@@ -305,8 +291,7 @@ def test_a_crash_between_route_and_record_sends_again_with_the_same_id():
 def test_a_late_record_cannot_undo_the_new_holder():
     """The first holder comes back while the second is at work: only the second may write."""
     one_delivery()
-    claimed = write(lambda session: leases.claim_events(session, "slow"))
-    parcels = write(lambda session: fan_out.route(session, "slow", claimed))
+    parcels = routed_by("slow").parcels()
     failed = attempts.send_batch(parcels, answering(status(500)))
     with clock.shifted(seconds=61):
         write(leases.reclaim)
@@ -319,7 +304,7 @@ def test_a_late_record_cannot_undo_the_new_holder():
     assert states(Delivery) == ["delivered"]
 
 
-def test_claims_are_shared_out_over_tenants():
+def test_turns_are_shared_out_over_tenants():
     def setup(session):
         for _ in range(200):
             make.make_event(session, "org_big")
@@ -328,14 +313,13 @@ def test_claims_are_shared_out_over_tenants():
                 make.make_event(session, name)
 
     make.in_transaction(setup)
-    claimed = write(lambda session: leases.claim_events(session, "w1"))
-    by_tenant = [row["organization_id"] for row in claimed]
+    by_tenant = [event.organization_id for event in write(ready.take)]
     assert by_tenant.count("org_b") == by_tenant.count("org_c") == 3
     assert by_tenant.count("org_big") == 16
     assert drain.drain("w2", answering(OK)) >= 184
 
 
-def test_two_claims_never_share_a_row(database):
+def test_two_takers_never_share_an_event(database):
     def setup(session):
         for number in range(120):
             make.make_event(session, f"org_{number % 3}")
@@ -343,15 +327,12 @@ def test_two_claims_never_share_a_row(database):
     make.in_transaction(setup)
     taken, threads = [], []
 
-    def claim(name):
+    def claim():
         for _ in range(4):
-            taken.extend(
-                (row["organization_id"], row["id"])
-                for row in write(lambda session: leases.claim_events(session, name))
-            )
+            taken.extend(event.id for event in write(ready.take))
 
-    for number in range(4):
-        threads.append(threading.Thread(target=claim, args=(f"w{number}",)))
+    for _ in range(4):
+        threads.append(threading.Thread(target=claim))
         threads[-1].start()
     for thread in threads:
         thread.join()
@@ -367,10 +348,8 @@ def test_due_retries_are_shared_out_over_tenants_and_endpoints():
         make.make_event(session, "org_small")
 
     make.in_transaction(setup)
-    claimed = []
-    while rows := write(lambda session: leases.claim_events(session, "w1")):
-        claimed += rows
-        write(lambda session, rows=rows: fan_out.route(session, "w1", rows, keep=0))
+    while routed_by("w1", room=0).count:
+        pass
     parcels = write(lambda s: attempts.claim_due(s, "w1", frozenset(), is_slow=False))
     tenants = [parcel.organization_id for parcel in parcels]
     assert tenants.count("org_small") == 1
@@ -437,7 +416,7 @@ def test_stages_run_in_the_same_drain_until_they_have_nothing_left(monkeypatch):
         left[0] -= 1
         return max(left[0], 0)
 
-    monkeypatch.setattr(drain, "STAGES", [stage])
+    monkeypatch.setattr(drain, "STAGES", [drain.Stage("test", lambda _: True, stage)])
     one_delivery()
     moved = drain.drain("w1", answering(OK))
     assert left[0] <= 0
@@ -448,7 +427,7 @@ def test_a_failing_stage_stops_nobody(monkeypatch):
     def stage(worker_id):
         raise ValueError("stage")
 
-    monkeypatch.setattr(drain, "STAGES", [stage])
+    monkeypatch.setattr(drain, "STAGES", [drain.Stage("test", lambda _: True, stage)])
     one_delivery()
     drain.drain("w1", answering(OK))
     assert states(Delivery) == ["delivered"]
@@ -501,7 +480,7 @@ def test_a_hanging_stage_does_not_keep_later_work_waiting(monkeypatch):
             hang.set()
         return 0
 
-    monkeypatch.setattr(drain, "STAGES", [stage])
+    monkeypatch.setattr(drain, "STAGES", [drain.Stage("test", lambda _: True, stage)])
     started = time.monotonic()
     drain.drain("w1", answering(OK))
     assert len(calls) >= 2

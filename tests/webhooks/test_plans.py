@@ -4,10 +4,12 @@ import pytest
 from factories import webhooks as make
 from sqlalchemy import event as listening
 
+from connectors import claims
 from kernel.database import write
 from kernel.http import Response
-from webhooks import attempts, events, fan_out, leases
+from webhooks import attempts, events, fan_out, leases, ready
 from webhooks.events import NewEvent
+from webhooks.fan_out import Routed
 
 BUSY = Response(500, {}, b"", truncated=False, elapsed_ms=1)
 
@@ -41,19 +43,25 @@ def test_nothing_scans_events_or_deliveries(plans):
             events.accept(session, f"org_{number}", None, new)
 
     make.in_transaction(setup)
-    claimed = write(lambda session: leases.claim_events(session, "w1"))
-    parcels = write(lambda session: fan_out.route(session, "w1", claimed, keep=20))
-    batch = attempts.send_batch(parcels, lambda requests: [BUSY] * len(requests))
+    routed = write(lambda s: fan_out.route(s, ready.take(s), Routed("w1", room=20)))
+    batch = attempts.send_batch(routed.parcels(), lambda requests: [BUSY] * len(requests))
     write(lambda session: attempts.record(session, batch))
     assert write(lambda s: attempts.claim_due(s, "w1", frozenset(), is_slow=False))
     write(leases.reclaim)
     write(leases.is_lease_over)
-    write(leases.is_event_ready)
+    write(leases.is_delivery_due)
+    write(ready.is_any)
+    write(ready.is_overdue)
+    write(ready.bring_back)
+    write(claims.is_any_due)
+    write(lambda session: claims.release(session, "w1"))
+    claims.claim("w1")
     assert any("ix_event_ready" in step for step in plans)
     assert any("ix_delivery_due" in step for step in plans)
     whole = [
         step
         for step in plans
-        if step.startswith(("SCAN event", "SCAN delivery")) and " USING " not in step[:60]
+        if step.startswith(("SCAN event", "SCAN delivery", "SCAN run"))
+        and " USING " not in step[:60]
     ]
     assert whole == []

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 import sqlmodel
 from alembic import op
 
-from kernel import database
+from kernel import columns
 
 revision = "0001"
 down_revision = None
@@ -42,7 +42,7 @@ POLICY = (
 def upgrade() -> None:
     op.create_table(
         "audit_entry",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("actor_kind", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
@@ -50,20 +50,20 @@ def upgrade() -> None:
         sa.Column("actor_name", sqlmodel.sql.sqltypes.AutoString(length=120), nullable=False),
         sa.Column("action", sqlmodel.sql.sqltypes.AutoString(length=60), nullable=False),
         sa.Column("object_id", sqlmodel.sql.sqltypes.AutoString(length=120), nullable=True),
-        sa.Column("at", database.Moment(), nullable=False),
+        sa.Column("at", columns.Moment(), nullable=False),
         sa.Column("ip", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=True),
-        sa.Column("detail", database.Document(), nullable=True),
+        sa.Column("detail", columns.Document(), nullable=True),
         sa.PrimaryKeyConstraint("organization_id", "id"),
     )
     op.create_table(
         "bundle",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("key", sqlmodel.sql.sqltypes.AutoString(length=60), nullable=False),
-        sa.Column("name", database.Document(), nullable=False),
-        sa.Column("story", database.Document(), nullable=False),
-        sa.Column("items", database.Document(), nullable=False),
-        sa.Column("plan", database.Document(), nullable=False),
+        sa.Column("name", columns.Document(), nullable=False),
+        sa.Column("story", columns.Document(), nullable=False),
+        sa.Column("items", columns.Document(), nullable=False),
+        sa.Column("plan", columns.Document(), nullable=False),
         sa.Column("flow_template", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=True),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("is_base", sa.Boolean(), nullable=False),
@@ -74,22 +74,22 @@ def upgrade() -> None:
     )
     op.create_table(
         "connection",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("connector_key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("auth", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("settings", database.Document(), nullable=False),
-        sa.Column("public_fields", database.Document(), nullable=False),
+        sa.Column("settings", columns.Document(), nullable=False),
+        sa.Column("public_fields", columns.Document(), nullable=False),
         sa.Column("fields_sealed", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("token_sealed", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("token_expires_at", database.Moment(), nullable=True),
+        sa.Column("token_expires_at", columns.Moment(), nullable=True),
         sa.Column("token_lease_owner", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("token_lease_until", database.Moment(), nullable=True),
+        sa.Column("token_lease_until", columns.Moment(), nullable=True),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("problem", database.Document(), nullable=True),
-        sa.Column("checked_at", database.Moment(), nullable=True),
+        sa.Column("problem", columns.Document(), nullable=True),
+        sa.Column("checked_at", columns.Moment(), nullable=True),
         sa.Column("installation_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.PrimaryKeyConstraint("organization_id", "id"),
     )
@@ -103,33 +103,33 @@ def upgrade() -> None:
 
     op.create_table(
         "custom_event_type",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(length=120), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("title", database.Document(), nullable=False),
-        sa.Column("json_schema", database.Document(), nullable=False),
-        sa.Column("sample", database.Document(), nullable=True),
-        sa.Column("natural_key", database.Document(), nullable=False),
-        sa.Column("retired_at", database.Moment(), nullable=True),
+        sa.Column("title", columns.Document(), nullable=False),
+        sa.Column("json_schema", columns.Document(), nullable=False),
+        sa.Column("sample", columns.Document(), nullable=True),
+        sa.Column("natural_key", columns.Document(), nullable=False),
+        sa.Column("retired_at", columns.Moment(), nullable=True),
         sa.PrimaryKeyConstraint("organization_id", "id"),
         sa.UniqueConstraint("organization_id", "name", "version"),
     )
     op.create_table(
         "endpoint",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("url", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("description", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("event_types", database.Document(), nullable=False),
+        sa.Column("event_types", columns.Document(), nullable=False),
         sa.Column("secret_sealed", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("previous_secret_sealed", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("previous_secret_until", database.Moment(), nullable=True),
+        sa.Column("previous_secret_until", columns.Moment(), nullable=True),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("disabled_reason", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("failing_since", database.Moment(), nullable=True),
+        sa.Column("failing_since", columns.Moment(), nullable=True),
         sa.PrimaryKeyConstraint("organization_id", "id"),
     )
     with op.batch_alter_table("endpoint", schema=None) as batch_op:
@@ -137,13 +137,13 @@ def upgrade() -> None:
 
     op.create_table(
         "flow",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("published_version", sa.Integer(), nullable=True),
-        sa.Column("draft", database.Document(), nullable=True),
+        sa.Column("draft", columns.Document(), nullable=True),
         sa.Column("draft_revision", sa.Integer(), nullable=False),
         sa.Column("listens_to", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("listens_version", sa.Integer(), nullable=True),
@@ -152,7 +152,7 @@ def upgrade() -> None:
         sa.Column("lane", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("template_key", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("installation_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("deleted_at", database.Moment(), nullable=True),
+        sa.Column("deleted_at", columns.Moment(), nullable=True),
         sa.PrimaryKeyConstraint("organization_id", "id"),
     )
     with op.batch_alter_table("flow", schema=None) as batch_op:
@@ -169,16 +169,16 @@ def upgrade() -> None:
 
     op.create_table(
         "invitation",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=False),
         sa.Column("email", sqlmodel.sql.sqltypes.AutoString(length=254), nullable=False),
         sa.Column("role", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
         sa.Column("invited_by", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
-        sa.Column("expires_at", database.Moment(), nullable=False),
-        sa.Column("accepted_at", database.Moment(), nullable=True),
-        sa.Column("revoked_at", database.Moment(), nullable=True),
+        sa.Column("expires_at", columns.Moment(), nullable=False),
+        sa.Column("accepted_at", columns.Moment(), nullable=True),
+        sa.Column("revoked_at", columns.Moment(), nullable=True),
         sa.CheckConstraint(
             "role IN ('owner', 'admin', 'purchaser', 'finance', 'member', 'integrator')",
             name="invitation_role_known",
@@ -188,11 +188,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "login_throttle",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("last_failed_at", database.Moment(), nullable=False),
-        sa.Column("blocked_until", database.Moment(), nullable=True),
+        sa.Column("last_failed_at", columns.Moment(), nullable=False),
+        sa.Column("blocked_until", columns.Moment(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("login_throttle", schema=None) as batch_op:
@@ -202,7 +202,7 @@ def upgrade() -> None:
 
     op.create_table(
         "organization",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(length=120), nullable=False),
         sa.Column("slug", sqlmodel.sql.sqltypes.AutoString(length=60), nullable=True),
@@ -215,29 +215,29 @@ def upgrade() -> None:
     )
     op.create_table(
         "rollout",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("direction", sqlmodel.sql.sqltypes.AutoString(length=12), nullable=False),
         sa.Column("bundle_key", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=True),
         sa.Column("app_key", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=True),
         sa.Column("claim_key", sqlmodel.sql.sqltypes.AutoString(length=100), nullable=True),
-        sa.Column("title", database.Document(), nullable=False),
+        sa.Column("title", columns.Document(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(length=16), nullable=False),
         sa.Column("lease_owner", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=True),
         sa.Column("lease_epoch", sa.Integer(), nullable=False),
-        sa.Column("lease_until", database.Moment(), nullable=True),
-        sa.Column("next_at", database.Moment(), nullable=True),
+        sa.Column("lease_until", columns.Moment(), nullable=True),
+        sa.Column("next_at", columns.Moment(), nullable=True),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
-        sa.Column("problem", database.Document(), nullable=True),
-        sa.Column("notes", database.Document(), nullable=False),
-        sa.Column("cancel_requested_at", database.Moment(), nullable=True),
+        sa.Column("problem", columns.Document(), nullable=True),
+        sa.Column("notes", columns.Document(), nullable=False),
+        sa.Column("cancel_requested_at", columns.Moment(), nullable=True),
         sa.Column("requested_by", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column(
             "requested_by_name", sqlmodel.sql.sqltypes.AutoString(length=120), nullable=False
         ),
-        sa.Column("started_at", database.Moment(), nullable=True),
-        sa.Column("finished_at", database.Moment(), nullable=True),
+        sa.Column("started_at", columns.Moment(), nullable=True),
+        sa.Column("finished_at", columns.Moment(), nullable=True),
         sa.CheckConstraint("direction IN ('install', 'uninstall')", name="rollout_direction_known"),
         sa.CheckConstraint(
             "state IN ('requested', 'validating', 'provisioning', 'connecting', 'subscribing', 'wiring', 'testing', 'active', 'compensating', 'absent')",
@@ -260,7 +260,7 @@ def upgrade() -> None:
 
     op.create_table(
         "source",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -269,9 +269,9 @@ def upgrade() -> None:
         sa.Column("scheme", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("secret_sealed", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("previous_secret_sealed", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("previous_secret_until", database.Moment(), nullable=True),
-        sa.Column("scheme_options", database.Document(), nullable=False),
-        sa.Column("type_rules", database.Document(), nullable=False),
+        sa.Column("previous_secret_until", columns.Moment(), nullable=True),
+        sa.Column("scheme_options", columns.Document(), nullable=False),
+        sa.Column("type_rules", columns.Document(), nullable=False),
         sa.Column("unknown_types", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("connection_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("connector_key", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
@@ -287,31 +287,31 @@ def upgrade() -> None:
 
     op.create_table(
         "user",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("email", sqlmodel.sql.sqltypes.AutoString(length=254), nullable=False),
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=False),
         sa.Column("password_digest", sqlmodel.sql.sqltypes.AutoString(length=255), nullable=True),
         sa.Column("language", sqlmodel.sql.sqltypes.AutoString(length=8), nullable=False),
-        sa.Column("password_changed_at", database.Moment(), nullable=True),
-        sa.Column("disabled_at", database.Moment(), nullable=True),
+        sa.Column("password_changed_at", columns.Moment(), nullable=True),
+        sa.Column("disabled_at", columns.Moment(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("email"),
     )
     op.create_table(
         "api_key",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=False),
         sa.Column("hint", sqlmodel.sql.sqltypes.AutoString(length=12), nullable=False),
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=False),
         sa.Column("role", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
-        sa.Column("permissions", database.Document(), nullable=True),
+        sa.Column("permissions", columns.Document(), nullable=True),
         sa.Column("created_by", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
-        sa.Column("last_used_at", database.Moment(), nullable=True),
-        sa.Column("expires_at", database.Moment(), nullable=True),
-        sa.Column("revoked_at", database.Moment(), nullable=True),
+        sa.Column("last_used_at", columns.Moment(), nullable=True),
+        sa.Column("expires_at", columns.Moment(), nullable=True),
+        sa.Column("revoked_at", columns.Moment(), nullable=True),
         sa.CheckConstraint(
             "role IN ('owner', 'admin', 'purchaser', 'finance', 'member', 'integrator')",
             name="api_key_role_known",
@@ -325,7 +325,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "event",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("source_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
@@ -334,18 +334,16 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("subject", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("dedupe_key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("occurred_at", database.Moment(), nullable=False),
-        sa.Column("received_at", database.Moment(), nullable=False),
+        sa.Column("occurred_at", columns.Moment(), nullable=False),
+        sa.Column("received_at", columns.Moment(), nullable=False),
         sa.Column("content_type", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("headers", database.Document(), nullable=False),
+        sa.Column("headers", columns.Document(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("problem", database.Document(), nullable=True),
+        sa.Column("problem", columns.Document(), nullable=True),
         sa.Column("replay_nonce", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("lease_owner", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("lease_epoch", sa.Integer(), nullable=False),
-        sa.Column("lease_until", database.Moment(), nullable=True),
-        sa.Column("crash_count", sa.Integer(), nullable=False),
+        sa.Column("failure_count", sa.Integer(), nullable=False),
+        sa.Column("next_at", columns.Moment(), nullable=True),
         sa.ForeignKeyConstraint(
             ["organization_id", "source_id"],
             ["source.organization_id", "source.id"],
@@ -355,11 +353,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.create_index(
-            "ix_event_leased",
-            ["lease_until"],
+            "ix_event_waiting",
+            ["next_at"],
             unique=False,
-            sqlite_where=sa.text("state = 'leased'"),
-            postgresql_where=sa.text("state = 'leased'"),
+            sqlite_where=sa.text("state = 'waiting'"),
+            postgresql_where=sa.text("state = 'waiting'"),
         )
         batch_op.create_index(
             "ix_event_ready",
@@ -367,13 +365,6 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state = 'new'"),
             postgresql_where=sa.text("state = 'new'"),
-        )
-        batch_op.create_index(
-            "ix_event_suspect",
-            ["id"],
-            unique=False,
-            sqlite_where=sa.text("state = 'new' AND crash_count > 0"),
-            postgresql_where=sa.text("state = 'new' AND crash_count > 0"),
         )
         batch_op.create_index(
             "ix_event_trouble",
@@ -386,14 +377,14 @@ def upgrade() -> None:
 
     op.create_table(
         "flow_version",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("flow_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("document", database.Document(), nullable=False),
+        sa.Column("document", columns.Document(), nullable=False),
         sa.Column("published_by", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("published_at", database.Moment(), nullable=False),
+        sa.Column("published_at", columns.Moment(), nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id", "flow_id"],
             ["flow.organization_id", "flow.id"],
@@ -403,25 +394,25 @@ def upgrade() -> None:
     )
     op.create_table(
         "installation",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("app_key", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=True),
         sa.Column("release_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("kind", sqlmodel.sql.sqltypes.AutoString(length=12), nullable=False),
         sa.Column("live_key", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=True),
-        sa.Column("title", database.Document(), nullable=False),
+        sa.Column("title", columns.Document(), nullable=False),
         sa.Column("slot", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(length=16), nullable=False),
         sa.Column("account", sqlmodel.sql.sqltypes.AutoString(length=200), nullable=True),
         sa.Column("open_url", sqlmodel.sql.sqltypes.AutoString(length=2000), nullable=True),
         sa.Column("connection_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("source_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
-        sa.Column("settings", database.Document(), nullable=False),
+        sa.Column("settings", columns.Document(), nullable=False),
         sa.Column("bundle_key", sqlmodel.sql.sqltypes.AutoString(length=80), nullable=True),
         sa.Column("rollout_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
-        sa.Column("installed_at", database.Moment(), nullable=True),
-        sa.Column("uninstalled_at", database.Moment(), nullable=True),
+        sa.Column("installed_at", columns.Moment(), nullable=True),
+        sa.Column("uninstalled_at", columns.Moment(), nullable=True),
         sa.CheckConstraint("kind IN ('hub', 'external')", name="installation_kind_known"),
         sa.CheckConstraint(
             "state IN ('installing', 'active', 'uninstalling', 'absent')",
@@ -441,18 +432,18 @@ def upgrade() -> None:
 
     op.create_table(
         "login_session",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=False),
         sa.Column("previous_digest", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=True),
-        sa.Column("rotated_at", database.Moment(), nullable=True),
+        sa.Column("rotated_at", columns.Moment(), nullable=True),
         sa.Column("must_rotate", sa.Boolean(), nullable=False),
         sa.Column("user_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
-        sa.Column("authenticated_at", database.Moment(), nullable=False),
-        sa.Column("last_seen_at", database.Moment(), nullable=False),
-        sa.Column("expires_at", database.Moment(), nullable=False),
-        sa.Column("ended_at", database.Moment(), nullable=True),
+        sa.Column("authenticated_at", columns.Moment(), nullable=False),
+        sa.Column("last_seen_at", columns.Moment(), nullable=False),
+        sa.Column("expires_at", columns.Moment(), nullable=False),
+        sa.Column("ended_at", columns.Moment(), nullable=True),
         sa.Column("user_agent", sqlmodel.sql.sqltypes.AutoString(length=300), nullable=False),
         sa.Column("ip", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=False),
         sa.ForeignKeyConstraint(
@@ -472,7 +463,7 @@ def upgrade() -> None:
 
     op.create_table(
         "member",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("user_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
@@ -495,7 +486,7 @@ def upgrade() -> None:
 
     op.create_table(
         "rollout_step",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("rollout_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
@@ -506,12 +497,12 @@ def upgrade() -> None:
         sa.Column("installation_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(length=12), nullable=False),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
-        sa.Column("title", database.Document(), nullable=False),
-        sa.Column("say", database.Document(), nullable=True),
-        sa.Column("state_kept", database.Document(), nullable=False),
+        sa.Column("title", columns.Document(), nullable=False),
+        sa.Column("say", columns.Document(), nullable=True),
+        sa.Column("state_kept", columns.Document(), nullable=False),
         sa.Column("budget_seconds", sa.Integer(), nullable=False),
-        sa.Column("started_at", database.Moment(), nullable=True),
-        sa.Column("finished_at", database.Moment(), nullable=True),
+        sa.Column("started_at", columns.Moment(), nullable=True),
+        sa.Column("finished_at", columns.Moment(), nullable=True),
         sa.CheckConstraint(
             "state IN ('waiting', 'running', 'done', 'failed', 'undoing', 'undone', 'skipped')",
             name="rollout_step_state_known",
@@ -525,19 +516,19 @@ def upgrade() -> None:
     )
     op.create_table(
         "vendor",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("key", sqlmodel.sql.sqltypes.AutoString(length=60), nullable=False),
-        sa.Column("name", database.Document(), nullable=False),
-        sa.Column("about", database.Document(), nullable=True),
+        sa.Column("name", columns.Document(), nullable=False),
+        sa.Column("about", columns.Document(), nullable=True),
         sa.Column("homepage", sqlmodel.sql.sqltypes.AutoString(length=2000), nullable=True),
         sa.Column("contact_email", sqlmodel.sql.sqltypes.AutoString(length=254), nullable=True),
         sa.Column("credit_code", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("decided_by", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
-        sa.Column("decided_at", database.Moment(), nullable=True),
+        sa.Column("decided_at", columns.Moment(), nullable=True),
         sa.CheckConstraint(
             "state IN ('applied', 'verified', 'rejected', 'suspended', 'community')",
             name="vendor_state_known",
@@ -552,17 +543,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "app",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("vendor_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("key", sqlmodel.sql.sqltypes.AutoString(length=60), nullable=False),
-        sa.Column("name", database.Document(), nullable=False),
+        sa.Column("name", columns.Document(), nullable=False),
         sa.Column("layer", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
-        sa.Column("slots", database.Document(), nullable=False),
-        sa.Column("sub_scenarios", database.Document(), nullable=False),
+        sa.Column("slots", columns.Document(), nullable=False),
+        sa.Column("sub_scenarios", columns.Document(), nullable=False),
         sa.Column("origin", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
         sa.Column("is_demo", sa.Boolean(), nullable=False),
-        sa.Column("facts", database.Document(), nullable=False),
+        sa.Column("facts", columns.Document(), nullable=False),
         sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=True),
         sa.ForeignKeyConstraint(
             ["vendor_id"],
@@ -576,7 +567,7 @@ def upgrade() -> None:
 
     op.create_table(
         "delivery",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("event_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -585,14 +576,14 @@ def upgrade() -> None:
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
         sa.Column("ladder_step", sa.Integer(), nullable=False),
-        sa.Column("next_at", database.Moment(), nullable=True),
+        sa.Column("next_at", columns.Moment(), nullable=True),
         sa.Column("lease_owner", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("lease_epoch", sa.Integer(), nullable=False),
-        sa.Column("lease_until", database.Moment(), nullable=True),
+        sa.Column("lease_until", columns.Moment(), nullable=True),
         sa.Column("crash_count", sa.Integer(), nullable=False),
         sa.Column("last_problem", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("last_status", sa.Integer(), nullable=True),
-        sa.Column("delivered_at", database.Moment(), nullable=True),
+        sa.Column("delivered_at", columns.Moment(), nullable=True),
         sa.ForeignKeyConstraint(
             ["organization_id", "endpoint_id"],
             ["endpoint.organization_id", "endpoint.id"],
@@ -634,7 +625,7 @@ def upgrade() -> None:
 
     op.create_table(
         "run",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("flow_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -646,17 +637,17 @@ def upgrade() -> None:
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("lane", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("next_step", sa.Integer(), nullable=False),
-        sa.Column("next_at", database.Moment(), nullable=True),
+        sa.Column("next_at", columns.Moment(), nullable=True),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
         sa.Column("lease_owner", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("lease_epoch", sa.Integer(), nullable=False),
-        sa.Column("lease_until", database.Moment(), nullable=True),
+        sa.Column("lease_until", columns.Moment(), nullable=True),
         sa.Column("crash_count", sa.Integer(), nullable=False),
         sa.Column("cause", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("say", database.Document(), nullable=True),
+        sa.Column("say", columns.Document(), nullable=True),
         sa.Column("detail", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("started_at", database.Moment(), nullable=True),
-        sa.Column("finished_at", database.Moment(), nullable=True),
+        sa.Column("started_at", columns.Moment(), nullable=True),
+        sa.Column("finished_at", columns.Moment(), nullable=True),
         sa.ForeignKeyConstraint(
             ["organization_id", "event_id"],
             ["event.organization_id", "event.id"],
@@ -673,6 +664,13 @@ def upgrade() -> None:
     with op.batch_alter_table("run", schema=None) as batch_op:
         batch_op.create_index("ix_run_event", ["organization_id", "event_id"], unique=False)
         batch_op.create_index("ix_run_flow", ["organization_id", "flow_id", "id"], unique=False)
+        batch_op.create_index(
+            "ix_run_next",
+            ["next_at"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('due', 'waiting')"),
+            postgresql_where=sa.text("state IN ('due', 'waiting')"),
+        )
         batch_op.create_index(
             "ix_run_suspect",
             ["next_at"],
@@ -705,17 +703,17 @@ def upgrade() -> None:
 
     op.create_table(
         "attempt",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("delivery_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("started_at", database.Moment(), nullable=False),
+        sa.Column("started_at", columns.Moment(), nullable=False),
         sa.Column("elapsed_ms", sa.Integer(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("failure", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("request_headers", database.Document(), nullable=False),
-        sa.Column("response_headers", database.Document(), nullable=False),
+        sa.Column("request_headers", columns.Document(), nullable=False),
+        sa.Column("response_headers", columns.Document(), nullable=False),
         sa.Column("response_body", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id", "delivery_id"],
@@ -726,21 +724,21 @@ def upgrade() -> None:
     )
     op.create_table(
         "release",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("app_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("vendor_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("version", sqlmodel.sql.sqltypes.AutoString(length=60), nullable=False),
-        sa.Column("manifest", database.Document(), nullable=False),
+        sa.Column("manifest", columns.Document(), nullable=False),
         sa.Column("source_text", sa.Text(), nullable=False),
         sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(length=64), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
-        sa.Column("findings", database.Document(), nullable=False),
+        sa.Column("findings", columns.Document(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("submitted_by", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("decided_by", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
-        sa.Column("decided_at", database.Moment(), nullable=True),
-        sa.Column("published_at", database.Moment(), nullable=True),
+        sa.Column("decided_at", columns.Moment(), nullable=True),
+        sa.Column("published_at", columns.Moment(), nullable=True),
         sa.CheckConstraint(
             "state IN ('in_review', 'approved', 'rejected', 'published', 'withdrawn')",
             name="release_state_known",
@@ -769,7 +767,7 @@ def upgrade() -> None:
 
     op.create_table(
         "step",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("organization_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("run_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -778,13 +776,13 @@ def upgrade() -> None:
         sa.Column("kind", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
-        sa.Column("input", database.Document(), nullable=True),
-        sa.Column("output", database.Document(), nullable=True),
-        sa.Column("problem", database.Document(), nullable=True),
-        sa.Column("edited_input", database.Document(), nullable=True),
+        sa.Column("input", columns.Document(), nullable=True),
+        sa.Column("output", columns.Document(), nullable=True),
+        sa.Column("problem", columns.Document(), nullable=True),
+        sa.Column("edited_input", columns.Document(), nullable=True),
         sa.Column("effect_key", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("started_at", database.Moment(), nullable=True),
-        sa.Column("finished_at", database.Moment(), nullable=True),
+        sa.Column("started_at", columns.Moment(), nullable=True),
+        sa.Column("finished_at", columns.Moment(), nullable=True),
         sa.Column("elapsed_ms", sa.Integer(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -796,14 +794,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "listing",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("app_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("release_id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=True),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(length=20), nullable=False),
-        sa.Column("tagline", database.Document(), nullable=False),
-        sa.Column("description", database.Document(), nullable=True),
-        sa.Column("facets", database.Document(), nullable=False),
+        sa.Column("tagline", columns.Document(), nullable=False),
+        sa.Column("description", columns.Document(), nullable=True),
+        sa.Column("facets", columns.Document(), nullable=False),
         sa.Column("search_name", sa.Text(), nullable=False),
         sa.Column("search_tagline", sa.Text(), nullable=False),
         sa.Column("search_body", sa.Text(), nullable=False),
@@ -821,7 +819,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "worker",
-        sa.Column("created_at", database.Moment(), nullable=False),
+        sa.Column("created_at", columns.Moment(), nullable=False),
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(length=40), nullable=False),
         sa.Column("place", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),

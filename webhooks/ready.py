@@ -1,0 +1,152 @@
+"""Ready events: which are routed next, fairly over tenants.
+
+Taking marks them routed in the caller's transaction, which also writes what they cause: when it
+fails they are as new as before. Whom a router refused waits alone and is set aside in the end.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import case, literal, select, text, update
+from sqlmodel import Session
+
+from kernel.columns import Document
+from kernel.database import store_now
+from webhooks.tables import EVENT
+
+BATCH = 50
+MAX_FAILURES = 3
+AGAIN_AFTER = timedelta(seconds=60)
+_TENANTS = 200
+
+# Jumps from tenant to tenant along the partial index instead of reading every ready row.
+_WITH_EVENTS = text(
+    "WITH RECURSIVE tenant(id) AS ("
+    " SELECT min(organization_id) FROM event WHERE state = 'new'"
+    " UNION ALL SELECT (SELECT min(organization_id) FROM event"
+    " WHERE state = 'new' AND organization_id > tenant.id) FROM tenant WHERE tenant.id IS NOT NULL"
+    ") SELECT id FROM tenant WHERE id IS NOT NULL LIMIT :most"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyEvent:
+    """A stored event that is being routed now."""
+
+    organization_id: str
+    id: str
+    source_id: str | None
+    origin: str
+    type: str
+    version: int | None
+    subject: str | None
+    occurred_at: datetime
+    received_at: datetime
+    content_type: str
+    body: bytes
+    replay_nonce: str
+
+    def columns(self) -> dict[str, Any]:
+        """Return the event as a row."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+
+_NAMES = [field.name for field in fields(ReadyEvent)]
+_COLUMNS = [EVENT.c[name] for name in _NAMES]
+_FIRST = (
+    "SELECT id FROM event WHERE organization_id = :tenant AND state = 'new' ORDER BY id LIMIT :most"
+)
+
+
+def _taking(which: str) -> Any:
+    routed = "state = 'routed', problem = NULL, next_at = NULL, failure_count = 0"
+    columns = ", ".join(_NAMES)
+    words = f"UPDATE event SET {routed} WHERE organization_id = :tenant AND {which} "  # noqa: S608
+    words += f"RETURNING {columns}"
+    return text(words).columns(*_COLUMNS)
+
+
+# an array is worked out once; a sub-select that locks might be worked out again for every row
+_TAKE = {
+    "sqlite": _taking(f"id IN ({_FIRST})"),
+    "postgresql": _taking(f"id = ANY(ARRAY({_FIRST} FOR UPDATE SKIP LOCKED))"),
+}
+_TAKE_ONE = _taking("id = :id AND state = 'new'")
+_NEW = text("SELECT organization_id, id FROM event WHERE state = 'new' LIMIT :most")
+
+
+def take(session: Session, limit: int = BATCH) -> list[ReadyEvent]:
+    """Take up to `limit` new events, evenly over tenants, oldest first."""
+    connection = session.connection()
+    tenants = connection.execute(_WITH_EVENTS, {"most": _TENANTS}).scalars().all()
+    if not tenants:
+        return []
+    # of many tenants a random few, so that over many rounds everybody has a turn
+    chosen = random.sample(tenants, limit) if len(tenants) > limit else tenants
+    share = max(1, limit // len(chosen))
+    taking = _TAKE[connection.dialect.name]
+    found = [
+        ReadyEvent(*row)
+        for tenant in chosen
+        for row in connection.execute(taking, {"tenant": tenant, "most": share})
+    ]
+    found.sort(key=lambda event: event.id)
+    return found
+
+
+def peek(session: Session, limit: int = BATCH) -> list[tuple[str, str]]:
+    """Name some new events by their keys."""
+    return [(row[0], row[1]) for row in session.connection().execute(_NEW, {"most": limit})]
+
+
+def take_one(session: Session, key: tuple[str, str]) -> list[ReadyEvent]:
+    """Take one event, if it is still new."""
+    rows = session.connection().execute(_TAKE_ONE, {"tenant": key[0], "id": key[1]})
+    return [ReadyEvent(*row) for row in rows]
+
+
+def is_any(session: Session) -> bool:
+    """Tell whether any event waits to be routed."""
+    return bool(peek(session, 1))
+
+
+def fail(session: Session, key: tuple[str, str], problem: dict[str, Any]) -> None:
+    """Let an event that could not be routed wait alone; after a few times set it aside."""
+    is_last = EVENT.c.failure_count + 1 >= MAX_FAILURES
+    session.execute(
+        update(EVENT)
+        .where(EVENT.c.organization_id == key[0], EVENT.c.id == key[1], EVENT.c.state == "new")
+        .values(
+            state=case((is_last, "quarantined"), else_="waiting"),
+            problem=literal(problem, Document),
+            failure_count=EVENT.c.failure_count + 1,
+            next_at=store_now(session) + AGAIN_AFTER,
+        )
+    )
+
+
+def is_overdue(session: Session) -> bool:
+    """Tell whether an event that could not be routed has waited long enough."""
+    return session.execute(_due(session).limit(1)).first() is not None
+
+
+def bring_back(session: Session) -> int:
+    """Make events that waited long enough new again; returns how many."""
+    keys: Sequence[Any] = session.execute(_due(session).limit(BATCH)).all()
+    for organization_id, event_id in keys:
+        session.execute(
+            update(EVENT)
+            .where(EVENT.c.organization_id == organization_id, EVENT.c.id == event_id)
+            .where(EVENT.c.state == "waiting")
+            .values(state="new")
+        )
+    return len(keys)
+
+
+def _due(session: Session) -> Any:
+    waiting = text("state = 'waiting'")  # word for word as the partial index has it
+    now = store_now(session)
+    return select(EVENT.c.organization_id, EVENT.c.id).where(waiting, EVENT.c.next_at <= now)
