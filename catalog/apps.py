@@ -24,11 +24,18 @@ def by_key(session: Session, key: str) -> App:
 
 
 def by_keys(session: Session, keys: Iterable[str]) -> dict[str, App]:
-    """Return the Apps that exist among these keys, by key."""
+    """Return the Apps that stand on the shelf among these keys, by key.
+
+    An App whose first Release is still in review is nobody's business but its Vendor's.
+    """
     wanted = list(keys)
     if not wanted:
         return {}
-    rows = session.execute(select(App).where(col(App.key).in_(wanted))).scalars()
+    rows = session.execute(
+        select(App)
+        .join(Listing, col(Listing.app_id) == col(App.id))
+        .where(col(App.key).in_(wanted), col(Listing.state) == "published")
+    ).scalars()
     return {app.key: app for app in rows}
 
 

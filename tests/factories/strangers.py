@@ -1,0 +1,301 @@
+"""Two firms under one roof: the neighbour, who has one of everything, and the stranger."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from factories import catalog as shelf
+from factories.connectors import make_connection, make_flow, order_document
+from factories.identity import make_api_key, make_member, make_organization, make_user
+from factories.identity import start_session as start_login
+from factories.marketplace import make_installation
+from factories.webhooks import make_endpoint, make_event, make_source
+from sqlalchemy import select, text
+from sqlmodel import SQLModel
+
+from catalog import event_types, releases
+from connectors.tables import Run, Step
+from identity import invitations
+from identity.tables import LoginSession, Member, Organization
+from kernel import ids
+from kernel.database import EVERY, reading, transaction
+from marketplace.tables import Installation, Rollout, RolloutStep
+from webhooks import endpoints, sources
+from webhooks.tables import Attempt, Delivery
+
+MOMENT = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
+# every text of the neighbour's holds this word, and the tables keep it as it was written
+WORD = "Zwiebelturm"
+SECRET = "whsec_Zwiebelturm0123456789abcdefghijkl"
+
+
+@dataclass
+class Neighbour:
+    """A firm with one of everything that has an id in an address."""
+
+    organization_id: str
+    owner: Member
+    clerk: Member  # has the role `member`, which may do next to nothing
+    ids: dict[str, list[str]] = field(default_factory=dict)  # URL parameter → what to ask for
+    secrets: list[str] = field(default_factory=list)  # texts nobody else may ever read
+    key: str = ""  # API keys
+    clerk_key: str = ""
+
+
+@dataclass
+class Stranger:
+    """The owner of another firm, which is a vendor too and has a flow."""
+
+    organization_id: str
+    owner: Member
+    key: str
+    flow_id: str
+
+    @property
+    def own(self) -> tuple[str, str]:
+        """The ids whose rows are the stranger's."""
+        return self.organization_id, self.owner.user_id
+
+
+def make_neighbour(number: int = 1) -> Neighbour:
+    """Build the neighbour in a transaction of its own; several may live side by side."""
+    with transaction(EVERY) as session:
+        made = _make_people(session, number)
+        _make_intake(session, made)
+        _make_flows(session, made)
+        _make_installations(session, made)
+        _make_catalogue(session, made, number)
+    return made
+
+
+def _make_people(session, number: int) -> Neighbour:
+    organization = make_organization(session, name=f"{WORD} GmbH {number}", is_vendor=True)
+    user = make_user(session, name=f"{WORD} Anna", email=f"anna.{number}@zwiebelturm.example")
+    owner = make_member(session, organization, user)
+    other = make_user(session, name=f"{WORD} Otto", email=f"otto.{number}@zwiebelturm.example")
+    clerk = make_member(session, organization, other, "member")
+    made = Neighbour(organization.id, owner, clerk)
+    offer, secret = invitations.invite(
+        session,
+        organization.id,
+        email=f"ida.{number}@zwiebelturm.example",
+        role="admin",
+        actor_role="owner",
+        actor_id=user.id,
+    )
+    made.secrets += [WORD, "zwiebelturm", secret, start_login(session, owner)]
+    made.key = make_api_key(session, organization, name=f"{WORD} key")
+    made.clerk_key = make_api_key(session, organization, "member", name=f"{WORD} clerk's key")
+    key_id = session.execute(
+        text("SELECT id FROM api_key WHERE organization_id = :o ORDER BY id LIMIT 1"),
+        {"o": organization.id},
+    ).scalar_one()
+    login = session.execute(
+        select(LoginSession.id).where(LoginSession.user_id == user.id)
+    ).scalar_one()
+    made.ids |= {
+        "organization_id": [organization.id],
+        "member_id": [clerk.id],
+        "invitation_id": [offer.id],
+        "secret": [offer.id],
+        "key_id": [key_id],
+        "session_id": [login],
+        "user_id": [user.id],
+    }
+    return made
+
+
+def _make_intake(session, made: Neighbour) -> None:
+    owner = made.organization_id
+    source = make_source(session, owner, name=f"{WORD} shop")
+    endpoint = make_endpoint(
+        session, owner, f"https://{WORD.lower()}.example/hook", description=WORD, secret=SECRET
+    )
+    body = json.dumps({"order_no": WORD}).encode()
+    event = make_event(session, owner, source.id, type="order.paid", subject=f"{WORD}-1", body=body)
+    delivery = Delivery(
+        organization_id=owner,
+        id=ids.new_id("dlv"),
+        event_id=event,
+        endpoint_id=endpoint.id,
+        state="parked",
+        attempt_count=1,
+        last_problem="status",
+        last_status=500,
+    )
+    session.add(delivery)
+    session.flush()
+    session.add(
+        Attempt(
+            organization_id=owner,
+            id=ids.new_id("att"),
+            delivery_id=delivery.id,
+            number=1,
+            started_at=MOMENT,
+            elapsed_ms=12,
+            status=500,
+            request_headers={"x-note": WORD},
+            response_body=WORD.encode(),
+        )
+    )
+    made.secrets += [SECRET, endpoints.secret_of(endpoint), sources.secret_of(source)]
+    made.secrets.append(sources.url_of(source).rpartition("/")[2])
+    made.ids |= {
+        "source_id": [source.id],
+        "token": [source.id],
+        "endpoint_id": [endpoint.id],
+        "event_id": [event],
+        "delivery_id": [delivery.id],
+    }
+
+
+def _make_flows(session, made: Neighbour) -> None:
+    owner, password = made.organization_id, f"{WORD}-key-0123456789"
+    erp = make_connection(session, owner, name=f"{WORD} ERP", fields={"key": password})
+    chat = make_connection(
+        session, owner, connector_key="demo-chat", name=f"{WORD} chat", fields={"key": password}
+    )
+    flow = make_flow(session, owner, order_document(erp.id, chat.id), name=f"{WORD} flow")
+    run = Run(
+        organization_id=owner,
+        id=ids.new_id("run"),
+        flow_id=flow.id,
+        flow_version=1,
+        event_id=made.ids["event_id"][0],
+        event_type="order.paid",
+        lane=erp.id,
+        state="parked",
+        cause="data",
+        next_step=1,
+    )
+    session.add(run)
+    session.flush()
+    session.add(
+        Step(
+            organization_id=owner,
+            id=ids.new_id("stp"),
+            run_id=run.id,
+            position=1,
+            key="erp",
+            kind="action",
+            state="failed",
+            input={"customer": WORD},
+            problem={"cause": "data", "say": {"zh": WORD, "en": WORD}},
+        )
+    )
+    made.secrets.append(password)
+    made.ids |= {
+        "connection_id": [erp.id, chat.id],
+        "flow_id": [flow.id],
+        "run_id": [run.id],
+    }
+
+
+def _make_installations(session, made: Neighbour) -> None:
+    owner = made.organization_id
+    rollout = Rollout(
+        organization_id=owner,
+        id=ids.new_id("rol"),
+        app_key="demo-erp",
+        title={"zh": WORD, "en": WORD},
+        state="active",
+        requested_by_name=WORD,
+        started_at=MOMENT,
+        finished_at=MOMENT,
+    )
+    session.add(rollout)
+    session.flush()
+    session.add(
+        RolloutStep(
+            organization_id=owner,
+            rollout_id=rollout.id,
+            position=0,
+            kind="validate",
+            state="done",
+            title={"zh": WORD, "en": WORD},
+        )
+    )
+    hub_made = Installation(
+        organization_id=owner,
+        id=ids.new_id("ins"),
+        app_key="demo-erp",
+        live_key="demo-erp",
+        title={"zh": WORD, "en": WORD},
+        state="active",
+        account=WORD,
+        connection_id=made.ids["connection_id"][0],
+        source_id=made.ids["source_id"][0],
+        rollout_id=rollout.id,
+    )
+    session.add(hub_made)
+    link = make_installation(
+        session, owner, title={"zh": WORD, "en": WORD}, open_url="https://zwiebelturm.example/erp"
+    )
+    made.ids |= {"rollout_id": [rollout.id], "installation_id": [link.id, hub_made.id]}
+
+
+def _make_catalogue(session, made: Neighbour, number: int) -> None:
+    """Write a vendor, an app nobody has seen yet, its release in review, an own event type."""
+    words = {"zh": f"{WORD} 台", "en": f"{WORD} Desk"}
+    vendor = shelf.make_vendor(
+        session, key=f"zt-{number}", name=words, organization_id=made.organization_id
+    )
+    key = f"zt-desk-{number}"
+    manifest = shelf.manifest_text(id=key, name=words, tagline=words, description=words)
+    release = releases.submit(session, vendor, manifest, made.owner.user_id)
+    name = "zt.ordered"
+    own = event_types.define(
+        session,
+        made.organization_id,
+        name=name,
+        title=words,
+        schema={"type": "object", "title": WORD},
+        sample={},
+        natural_key=[],
+    )
+    session.flush()
+    made.ids |= {
+        "vendor_id": [vendor.id],
+        "release_id": [release.id],
+        "app_id": [release.app_id],
+        "app_key": [key],
+        "event_type": [name],
+        "type_id": [own.id],
+    }
+
+
+def make_stranger() -> Stranger:
+    """Build the stranger in a transaction of its own."""
+    with transaction(EVERY) as session:
+        owner = make_member(session, make_organization(session, name="别家五金", is_vendor=True))
+        organization = session.get(Organization, owner.organization_id)
+        shelf.make_vendor(session, key="other", organization_id=organization.id)
+        key = make_api_key(session, organization)
+        mine = make_connection(session, organization.id)
+        chat = make_connection(session, organization.id, connector_key="demo-chat")
+        flow = make_flow(session, organization.id, order_document(mine.id, chat.id))
+        return Stranger(organization.id, owner, key, flow.id)
+
+
+def everything_but(*own: str) -> dict[str, set[str]]:
+    """Return every row of every table as text, but for rows of these organizations and people.
+
+    How often somebody has tried to sign in belongs to an address and not to a firm.
+    """
+    found: dict[str, set[str]] = {}
+    with reading(EVERY) as session:
+        for table in SQLModel.metadata.sorted_tables:
+            if table.name == "login_throttle":
+                continue
+            rows = session.execute(text(f'SELECT * FROM "{table.name}"')).mappings()
+            found[table.name] = {
+                repr(sorted(row.items()))
+                for row in rows
+                if not {*own} & {row.get("organization_id"), row.get("user_id"), row["id"]}
+            }
+    return found
+
+
+def changed(before: dict[str, set[str]], after: dict[str, set[str]]) -> list[str]:
+    """Name the tables in which a row is new, gone or another one."""
+    return [name for name in before if before[name] != after[name]]
