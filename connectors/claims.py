@@ -79,15 +79,18 @@ def _look(
         return chosen or _suspects(session, now, busy), _is_left_behind(session, now)
 
 
-# the states stand word for word as the partial indexes have them
+# The states stand word for word as the partial indexes have them, and the order is theirs:
+# PostgreSQL would else read the table, hoping to meet one soon.
 _DUE = (
     select(col(Run.id))
     .where(text("state IN ('due', 'waiting')"), col(Run.next_at) <= bindparam("now"))
+    .order_by(col(Run.next_at))
     .limit(1)
 )
 _LEFT_BEHIND = (
     select(col(Run.id))
     .where(text("state = 'leased'"), col(Run.lease_until) < bindparam("now"))
+    .order_by(col(Run.lease_until))
     .limit(1)
 )
 

@@ -9,6 +9,7 @@ from connectors.errors import finding
 
 KINDS = ("filter", "map", "action")
 MAX_STEPS = 40
+MAX_VERSION = 999_999
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _TRIGGER_PARTS = {"event", "version", "source", "connection", "connector", "trigger"}
 _STEP_PARTS = {
@@ -72,9 +73,14 @@ def _check_trigger(trigger: Mapping[str, Any]) -> Iterable[Finding]:
     for name in sorted(set(trigger) - _TRIGGER_PARTS):
         yield finding(f"/trigger/{name}", f"这里不认识“{name}”", f"“{name}” is not known here")
     for name in sorted(_TRIGGER_PARTS & set(trigger)):
-        kind = int if name == "version" else str
-        if trigger[name] is not None and not isinstance(trigger[name], kind):
+        value = trigger[name]
+        fits = _is_version(value) if name == "version" else isinstance(value, str)
+        if value is not None and not fits:
             yield finding(f"/trigger/{name}", "这里的写法不对", "This is not written correctly")
+
+
+def _is_version(value: Any) -> bool:
+    return type(value) is int and 0 < value <= MAX_VERSION
 
 
 def _check_step(pointer: str, step: Any, seen: set[str]) -> Iterable[Finding]:

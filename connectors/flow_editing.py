@@ -106,14 +106,19 @@ def read_form(form: Mapping[str, str], connections: Mapping[str, str]) -> Docume
     """
     trigger: dict[str, Any] = {"event": form.get("event", "").strip(), "version": None}
     version = form.get("version", "").strip()
-    if version.isdecimal():
-        trigger["version"] = int(version)
+    if _number(version):
+        trigger["version"] = _number(version)
     source = form.get("starts", "").split("|")
     if len(source) == 3:
         trigger |= {"connection": source[0], "connector": source[1], "trigger": source[2]}
-    count = min(int(form.get("count", "0") or 0), 100)
+    count = min(_number(form.get("count", "")), 100)
     steps = [_read_step(form, number, connections) for number in range(count)]
     return {"trigger": trigger, "steps": steps}
+
+
+def _number(text: str) -> int:
+    """Read a small whole number; 0 for everything that is none, however it came here."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
 def _read_step(
@@ -147,7 +152,7 @@ def _read_step(
 
 def _read_rows(form: Mapping[str, str], number: int) -> list[Row]:
     rows = []
-    count = min(int(form.get(f"s{number}.rows", "0") or 0), 300)
+    count = min(_number(form.get(f"s{number}.rows", "")), 300)
     for place in range(count):
         name = f"s{number}.r{place}"
         rows.append(

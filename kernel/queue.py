@@ -21,7 +21,8 @@ celery = Celery("yangfan", set_as_current=True)
 _logger = log.get_logger(__name__)
 
 # A process rings the same bell at most this often; the first ring of a quiet time goes at once.
-RING_GAP_SECONDS = 0.01
+# Whoever was rung out of bed looks around for longer than that before it lies down again.
+RING_GAP_SECONDS = 0.1
 POLL_SECONDS = 0.01
 MEMORY = "memory://"
 
@@ -107,7 +108,9 @@ class _Bell:
                     self._changed.wait()
                 names, self._pending = self._pending, set()
             for name in sorted(names):
-                self._publish(name)
+                hears = HEARERS.get(name)
+                if hears is None or not hears():
+                    self._publish(name)
             time.sleep(RING_GAP_SECONDS)
 
     def _publish(self, name: str) -> None:
@@ -121,8 +124,13 @@ class _Bell:
 
 
 _bell = _Bell()
+_consuming = threading.Event()
 # Tests put a function here to see the nudges instead of sending them.
 LISTENERS: list[Callable[[str], None]] = []
+
+
+# Asked before the bell is rung: who is at the task in this very process, and hears it, says True.
+HEARERS: dict[str, Callable[[], bool]] = {}
 
 
 def nudge(session: Session | None, task_name: str) -> None:
@@ -138,7 +146,9 @@ def _ring(task_name: str) -> None:
         for listener in LISTENERS:
             listener(task_name)
         return
-    _bell.ring(task_name)
+    hears = HEARERS.get(task_name)
+    if hears is None or not hears():
+        _bell.ring(task_name)
 
 
 def sweep_once() -> int:
@@ -165,8 +175,19 @@ def start_sweeping() -> threading.Thread:
     return thread
 
 
+def is_consuming() -> bool:
+    """Tell whether this process is one that hears the bells."""
+    return _consuming.is_set()
+
+
+def become_consumer() -> None:
+    """Say that this process is going to hear the bells."""
+    _consuming.set()
+
+
 def start_embedded_worker() -> threading.Thread:
     """Start a Celery worker in a thread of this process, on the in-memory broker."""
+    become_consumer()
 
     def run() -> None:
         while True:

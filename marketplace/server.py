@@ -105,6 +105,7 @@ def work() -> None:
         sys.exit(
             "A worker of its own needs a broker; in embedded mode `yangfan up` works by itself."
         )
+    queue.become_consumer()
     _show_life()
     queue.start_sweeping()
     signal.signal(signal.SIGINT, signal.SIG_DFL)

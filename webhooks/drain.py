@@ -17,6 +17,7 @@ from sqlmodel import Session
 from kernel import log
 from kernel.database import EVERY, StoreUnavailable, reading, write
 from kernel.errors import N_, Problem
+from kernel.settings import settings
 from webhooks import attempts, fan_out, leases, ready, workers
 from webhooks.attempts import Batch, Send
 from webhooks.fan_out import Routed
@@ -42,7 +43,12 @@ STAGES: list[Stage] = []
 THREADS = 16
 BATCHES_IN_FLIGHT = 6
 POLL_SECONDS = 0.1
-LINGER_SECONDS = 0.03
+# For so long, after the last piece of work, a drain looks for more by itself: longer than the gap
+# between two rings of a bell, so that a steady stream needs next to no bells.
+LINGER_SECONDS = 0.15
+LOOKS = 10
+# What the workers leave lying for so long, others take up.
+LEFT_SECONDS = 5.0
 FEW, GATHER_SECONDS = 10, 0.02
 PROBE_SECONDS = 1.0
 SAME_STAGE = 3
@@ -100,7 +106,6 @@ class _Bench:
 
     def get_up(self) -> bool:
         """Leave, unless somebody rang in the last moment."""
-        self.wake.wait(LINGER_SECONDS)
         with self.lock:
             self.is_taken = self.wake.is_set()
             return not self.is_taken
@@ -139,11 +144,25 @@ def drain_here() -> int:
     try:
         while True:
             moved += drain(workers.name())
+            _linger()
             if _bench.get_up():
                 return moved
     except BaseException:
         _bench.give_up()
         raise
+
+
+def _linger() -> None:
+    """Wait a little for more: told by this process, and on a shared store by looking."""
+    if settings().mode == "embedded":
+        _bench.wake.wait(LINGER_SECONDS)
+        return
+    for _ in range(LOOKS):
+        if _bench.wake.wait(LINGER_SECONDS / LOOKS):
+            return
+        with reading(EVERY) as session:
+            if ready.is_any(session):
+                _bench.wake.set()
 
 
 def ring() -> bool:
@@ -159,6 +178,15 @@ def sweep() -> int:
     taken_back += write(leases.reclaim) if is_over else 0
     taken_back += write(ready.bring_back) if is_overdue else 0
     return taken_back + drain_here()
+
+
+def sweep_for_others() -> int:
+    """Sweep for a process whose work is another: drain what nobody else does."""
+    if workers.is_any_draining():
+        with reading(EVERY) as session:
+            if not ready.is_left(session, LEFT_SECONDS):
+                return 0
+    return sweep()
 
 
 def drain(worker_id: str, send: Send = attempts.send_together) -> int:

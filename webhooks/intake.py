@@ -301,10 +301,7 @@ def judge(organization_id: str, envelope: Envelope, *, rejects_unknown: bool) ->
         return []
     if not envelope.is_json:
         return [{"pointer": "", "message": N_("Events of this type carry JSON")}]
-    try:
-        return list(check(envelope.value))
-    except UnicodeEncodeError:
-        return [{"pointer": "", "message": N_("A text contains half a character")}]
+    return list(check(envelope.value))
 
 
 def send(

@@ -134,7 +134,13 @@ def _even_share(endpoints: list[dict[str, Any]], limit: int) -> list[dict[str, A
     return [endpoint for _, endpoint in dealt[:limit]]
 
 
-_DUE = select(DELIVERY.c.id).where(_IS_WAITING, DELIVERY.c.next_at <= bindparam("now")).limit(1)
+# in an index's order: PostgreSQL would else read the table, hoping to meet one soon
+_DUE = (
+    select(DELIVERY.c.id)
+    .where(_IS_WAITING, DELIVERY.c.next_at <= bindparam("now"))
+    .order_by(DELIVERY.c.next_at)
+    .limit(1)
+)
 
 
 def is_delivery_due(session: Session) -> bool:
@@ -207,5 +213,6 @@ def _take_back(session: Session, is_over: Any) -> int:
 def is_lease_over(session: Session) -> bool:
     """Tell whether any lease ran out, without writing."""
     over = DELIVERY.c.lease_until < store_now(session)
-    found = select(DELIVERY.c.id).where(is_in(DELIVERY.c.state, "leased"), over).limit(1)
-    return session.execute(found).first() is not None
+    found = select(DELIVERY.c.id).where(is_in(DELIVERY.c.state, "leased"), over)
+    first = found.order_by(DELIVERY.c.lease_until).limit(1)
+    return session.execute(first).first() is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, literal, select, text, update
+from sqlalchemy import case, func, literal, select, text, update
 from sqlmodel import Session
 
 from kernel.columns import Document
@@ -75,7 +75,11 @@ _TAKE = {
     "postgresql": _taking(f"id = ANY(ARRAY({_FIRST} FOR UPDATE SKIP LOCKED))"),
 }
 _TAKE_ONE = _taking("id = :id AND state = 'new'")
-_NEW = text("SELECT organization_id, id FROM event WHERE state = 'new' LIMIT :most")
+# in the index's order: PostgreSQL would else read the table, hoping to meet one soon
+_NEW = text(
+    "SELECT organization_id, id FROM event WHERE state = 'new' "
+    "ORDER BY organization_id, id LIMIT :most"
+)
 
 
 def take(session: Session, limit: int = BATCH) -> list[ReadyEvent]:
@@ -111,6 +115,16 @@ def take_one(session: Session, key: tuple[str, str]) -> list[ReadyEvent]:
 def is_any(session: Session) -> bool:
     """Tell whether any event waits to be routed."""
     return bool(peek(session, 1))
+
+
+_SOME = select(EVENT.c.received_at).where(text("state = 'new'")).order_by(EVENT.c.organization_id)
+
+
+def is_left(session: Session, seconds: float) -> bool:
+    """Tell whether an event among the first in line has been waiting for so long."""
+    first = _SOME.limit(BATCH).subquery()
+    oldest = session.execute(select(func.min(first.c.received_at))).scalar()
+    return oldest is not None and store_now(session) - oldest > timedelta(seconds=seconds)
 
 
 def fail(session: Session, key: tuple[str, str], problem: dict[str, Any]) -> None:
@@ -149,4 +163,5 @@ def bring_back(session: Session) -> int:
 def _due(session: Session) -> Any:
     waiting = text("state = 'waiting'")  # word for word as the partial index has it
     now = store_now(session)
-    return select(EVENT.c.organization_id, EVENT.c.id).where(waiting, EVENT.c.next_at <= now)
+    found = select(EVENT.c.organization_id, EVENT.c.id).where(waiting, EVENT.c.next_at <= now)
+    return found.order_by(EVENT.c.next_at)

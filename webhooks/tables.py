@@ -171,6 +171,7 @@ class Worker(Table, table=True):
     pid: int
     born: str  # tells it from a later process with the same pid
     beats: int = 0  # goes up while it lives
+    drains: bool = False  # its work is to consume the bells and drain
 
 
 # The tables for statements: to a type checker the attributes above are plain values.

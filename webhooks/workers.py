@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import delete, insert, select, update
 from sqlmodel import Session
 
-from kernel import clock, log
+from kernel import clock, log, queue
 from kernel.database import EVERY, reading, write
 from kernel.ids import new_id
 from webhooks.tables import WORKER
@@ -53,8 +53,8 @@ def name() -> str:
 
 
 def _sign_on(session: Session, fresh: str) -> None:
-    row = {"id": fresh, "created_at": clock.now(), "beats": 0}
     pid = os.getpid()
+    row = {"id": fresh, "created_at": clock.now(), "beats": 0, "drains": queue.is_consuming()}
     session.execute(insert(WORKER).values(place=_place(), pid=pid, born=_born(pid), **row))
 
 
@@ -125,6 +125,13 @@ def _is_gone(row: dict[str, object], here: str, now: float) -> bool:
         _heard[worker] = (beats, now)
         return False
     return now - heard[1] > SILENT_SECONDS
+
+
+def is_any_draining() -> bool:
+    """Tell whether any process has signed on whose work is to drain."""
+    with reading(EVERY) as session:
+        found = select(WORKER.c.id).where(WORKER.c.drains).limit(1)
+        return session.execute(found).first() is not None
 
 
 def release(names: list[str]) -> int:

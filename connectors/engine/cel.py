@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from connectors.engine.budget import Budget, over_budget
 from connectors.engine.findings import say
 from connectors.engine.functions import EvaluationError
 from connectors.engine.tokens import BadExpression
@@ -28,16 +29,6 @@ class Unbound(Exception):  # noqa: N818 - not a fault: the caller knows why the 
         """Keep the variable's name."""
         self.name = name
         super().__init__(name)
-
-
-def over_budget() -> EvaluationError:
-    """Return the refusal of an expression that would take too long or too much."""
-    return EvaluationError(
-        say(
-            "这个表达式要处理的数据太多，请改用 each 逐条处理",
-            "This expression would work through too much data; use each instead",
-        )
-    )
 
 
 class Meter:
@@ -81,11 +72,17 @@ class Meter:
         self.longest_text = max(self.longest_text, len(value))
         return value
 
-    def check(self, tokens: int, length: int, loops: int) -> None:
-        """Refuse before running what could take longer than a blink."""
+    def check(self, tokens: int, length: int, loops: int, compared: int, budget: Budget) -> None:
+        """Refuse before running what could take longer than a blink.
+
+        `compared` values may be looked through in every round of a loop, by `in` or `==`.
+        """
         rounds = max(1, self.longest_list) ** loops
-        if rounds > MAX_ITERATIONS or rounds * tokens * (self.longest_text + length) > MAX_WORK:
+        work = rounds * tokens * (self.longest_text + length)
+        if rounds > MAX_ITERATIONS or work > MAX_WORK:
             raise over_budget()
+        looping = rounds * tokens if loops else 0
+        budget.spend(15 + self.values + looping + work // 1_000 + rounds * compared // 8)
 
 
 def _is_unicode(value: str) -> bool:

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from catalog import patterns
 from connectors.engine import cel
 from connectors.engine.findings import say
 from connectors.engine.functions import FUNCTIONS
@@ -151,20 +152,30 @@ class _CelWriter:
         self.bindings: list[Node] = []
         self.deepest = 0
         self.filters: set[int] = set()  # where a filter's bracket closes: its result may be looped
+        self.compared: set[int] = set()
 
     def write(self, start: int, end: int) -> Cel:
         """Return the compiled node."""
         pieces = self._pieces(start, end, frozenset(), 0)
         source = " ".join(pieces)
         program = cel.compile_program(self.compiler.engine, source, len(self.bindings))
-        return Cel(program, source, tuple(self.bindings), end - start, self.deepest)
+        compared = frozenset(self.compared)
+        return Cel(program, source, tuple(self.bindings), end - start, self.deepest, compared)
 
-    def _bind(self, node: Node) -> str:
+    def _bind(self, node: Node, *, compared: bool) -> str:
         # Only paths are shared: 1, 1.0 and true are equal in Python, but not the same argument.
         if isinstance(node, Path) and node in self.bindings:
-            return f"_p{self.bindings.index(node)}"
-        self.bindings.append(node)
-        return f"_p{len(self.bindings) - 1}"
+            number = self.bindings.index(node)
+        else:
+            self.bindings.append(node)
+            number = len(self.bindings) - 1
+        if compared:
+            self.compared.add(number)
+        return f"_p{number}"
+
+    def _is_target(self, after: int, end: int) -> bool:
+        """Tell whether a loop over a path begins here; what it costs is counted as rounds."""
+        return after + 1 < end and self.tokens[after + 1].text in _MACROS
 
     def _pieces(self, start: int, end: int, scope: frozenset[str], loops: int) -> list[str]:
         out: list[str] = []
@@ -180,10 +191,10 @@ class _CelWriter:
             elif at > start and self.tokens[at - 1].text == ".":
                 at = self._member(at, start, end, scope, loops, out)
             else:
-                at = self._name(at, end, scope, out)
+                at = self._name(at, end, scope, loops, out)
         return out
 
-    def _name(self, at: int, end: int, scope: frozenset[str], out: list[str]) -> int:
+    def _name(self, at: int, end: int, scope: frozenset[str], loops: int, out: list[str]) -> int:
         token = self.tokens[at]
         calls = at + 1 < end and self.tokens[at + 1].text == "("
         if calls and self.compiler.is_call(self.tokens, at, end):
@@ -192,7 +203,7 @@ class _CelWriter:
                 out.append("has")
                 return at + 1
             node = self.compiler.call(self.tokens, at, stop, self.outer | scope)
-            out.append(self._bind(node))
+            out.append(self._bind(node, compared=loops > 0))
             return stop
         if token.text in scope or token.text in _WORDS or token.text == "in":
             out.append(token.text)
@@ -202,7 +213,8 @@ class _CelWriter:
             return at + 1
         if token.text in self.compiler.roots and not calls:
             path, after = self.compiler.path(self.tokens, at, end)
-            out.append(self._bind(path))
+            compared = loops > 0 and not self._is_target(after, end)
+            out.append(self._bind(path, compared=compared))
             return after
         raise self.compiler.unknown(token, self.outer)
 
@@ -214,6 +226,8 @@ class _CelWriter:
             out.append(token.text)
             return at + 1
         if token.text in _METHODS:
+            if token.text == "matches":
+                self._check_pattern(at)
             out.append(token.text)
             return at + 1
         if token.text not in _MACROS:
@@ -247,6 +261,20 @@ class _CelWriter:
         body = self._pieces(ranges[1][0], ranges[1][1], scope | {variable.text}, loops + 1)
         out += [token.text, "(", variable.text, ",", *body, ")"]
         return stop + 1
+
+    def _check_pattern(self, at: int) -> None:
+        written = self.tokens[at + 2]
+        if written.kind != "text" or self.tokens[at + 3].text != ")":
+            raise BadExpression(
+                say("matches 里请直接写出正则表达式", "Write the pattern of matches out as text"),
+                written.at,
+            )
+        problem = patterns.look(text_of(written)).problem
+        if problem:
+            raise BadExpression(
+                say(f"这个正则表达式不能用：{problem}", f"This pattern cannot be used: {problem}"),
+                written.at,
+            )
 
     def _check_target(self, before: int, start: int) -> None:
         # Only what came in may be looped over. A list or text made inside the expression could be

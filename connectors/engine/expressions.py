@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from connectors.engine import cel
+from connectors.engine.budget import Budget, cost_of, over_budget
 from connectors.engine.compiler import ROOTS, Compiler
 from connectors.engine.findings import say
 from connectors.engine.functions import FUNCTIONS, EvaluationError, Missing
@@ -44,9 +45,9 @@ class Expression:
         """Return every path it reads and whether the value must be there."""
         return list(_paths(self.node, True))
 
-    def evaluate(self, activation: Mapping[str, Any]) -> Any:
+    def evaluate(self, activation: Mapping[str, Any], budget: Budget | None = None) -> Any:
         """Return the value; raises EvaluationError with what was missing or wrong."""
-        return _evaluate(self.node, activation)
+        return _evaluate(self.node, activation, budget or Budget())
 
 
 @lru_cache(maxsize=4096)
@@ -116,22 +117,23 @@ def _paths(node: Node, needed: bool) -> Iterator[tuple[Path, bool]]:  # noqa: FB
             yield from _paths(binding, needed)
 
 
-def _evaluate(node: Node, activation: Mapping[str, Any]) -> Any:
+def _evaluate(node: Node, activation: Mapping[str, Any], budget: Budget) -> Any:
     if isinstance(node, Path):
         return resolve(node, activation)
     if isinstance(node, Literal):
         return node.value
     if isinstance(node, Cel):
-        return _evaluate_cel(node, activation)
+        return _evaluate_cel(node, activation, budget)
     if node.name == "has":
-        return _attempt(node.arguments[0], activation)[0]
+        return _attempt(node.arguments[0], activation, budget)[0]
     if node.name == "coalesce":
         for argument in node.arguments:
-            there, value = _attempt(argument, activation)
+            there, value = _attempt(argument, activation, budget)
             if there and value is not None:
                 return value
         return None
-    values = [_evaluate(argument, activation) for argument in node.arguments]
+    values = [_evaluate(argument, activation, budget) for argument in node.arguments]
+    budget.spend(1 + sum(map(cost_of, values)))
     try:
         return FUNCTIONS[node.name][0](*values)
     except EvaluationError as lost:
@@ -141,24 +143,27 @@ def _evaluate(node: Node, activation: Mapping[str, Any]) -> Any:
         raise
 
 
-def _attempt(node: Node, activation: Mapping[str, Any]) -> tuple[bool, Any]:
+def _attempt(node: Node, activation: Mapping[str, Any], budget: Budget) -> tuple[bool, Any]:
     try:
-        return True, _evaluate(node, activation)
+        return True, _evaluate(node, activation, budget)
     except Missing:
         return False, None
 
 
-def _evaluate_cel(node: Cel, activation: Mapping[str, Any]) -> Any:
+def _evaluate_cel(node: Cel, activation: Mapping[str, Any], budget: Budget) -> Any:
     meter = cel.Meter()
+    compared = 0
     values: dict[str, Any] = {}
     lost: dict[str, EvaluationError] = {}
     for number, binding in enumerate(node.bindings):
         try:
-            values[f"_p{number}"] = meter.cross(_evaluate(binding, activation))
+            before = meter.values
+            values[f"_p{number}"] = meter.cross(_evaluate(binding, activation, budget))
+            compared += meter.values - before if number in node.compared else 0
         except EvaluationError as missing:
             lost[f"_p{number}"] = missing
-    meter.check(node.tokens, len(node.source), node.loops)
+    meter.check(node.tokens, len(node.source), node.loops, compared, budget)
     try:
         return node.program(values)
     except cel.Unbound as unbound:
-        raise lost.get(unbound.name) or cel.over_budget() from unbound
+        raise lost.get(unbound.name) or over_budget() from unbound

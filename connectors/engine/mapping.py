@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from connectors.engine.budget import Budget
 from connectors.engine.expressions import ROOTS, EvaluationError, Expression, resolve
 from connectors.engine.findings import EngineError, Problem, escape, say
 from connectors.engine.functions import Missing, kind, shown, to_text
@@ -33,7 +34,7 @@ __all__ = [
     "source_schema",
 ]
 
-MAX_STEPS = 100_000
+MAX_STEPS = 50_000
 MAX_SIZE = 1_000_000  # characters and values in the result
 MAX_PROBLEMS = 20
 OMIT = object()
@@ -113,6 +114,7 @@ class _Run:
         self, used: frozenset[tuple[str | int, ...]], max_steps: int, max_size: int
     ) -> None:
         self.used, self.steps, self.size = used, max_steps, max_size
+        self.budget = Budget()
         self.problems: list[Problem] = []
 
     def build(self, node: Node, activation: Mapping[str, Any], at: str) -> Any:
@@ -121,7 +123,7 @@ class _Run:
             return self._sized(node.value, at)
         if isinstance(node, Leaf):
             try:
-                return self._sized(node.template.evaluate(activation), at)
+                return self._sized(node.template.evaluate(activation, self.budget), at)
             except EvaluationError as lost:
                 return self._lost(at, lost)
         if isinstance(node, Fields):
@@ -169,6 +171,7 @@ class _Run:
         raise _Exhausted
 
     def _lost(self, at: str, lost: EvaluationError) -> Any:
+        self.steps -= 3  # to miss something takes as long as to find several
         self.problems.append(Problem(at, lost.say, lost.path, isinstance(lost, Missing)))
         if len(self.problems) >= MAX_PROBLEMS:
             raise _Exhausted
@@ -185,7 +188,7 @@ class _Run:
 
     def _truth(self, test: Expression, activation: Mapping[str, Any], at: str) -> bool | None:
         try:
-            value = test.evaluate(activation)
+            value = test.evaluate(activation, self.budget)
             if isinstance(value, bool):
                 return value
             raise EvaluationError(
@@ -200,7 +203,7 @@ class _Run:
 
     def _each(self, node: Each, activation: Mapping[str, Any], at: str) -> Any:
         try:
-            entries = node.source.evaluate(activation)
+            entries = node.source.evaluate(activation, self.budget)
             if not isinstance(entries, list):
                 raise EvaluationError(
                     say(
@@ -255,6 +258,7 @@ class _Run:
                         f"{node.source.plain()} 不是对象", f"{node.source.plain()} is not an object"
                     )
                 )
+            self.budget.spend(len(source) // 3)
         except EvaluationError as lost:
             return self._lost(at, lost)
         depth = len(node.source.steps)

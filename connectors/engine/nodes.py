@@ -43,6 +43,7 @@ class Cel:
     bindings: tuple["Node", ...]
     tokens: int
     loops: int
+    compared: frozenset[int]  # bindings that a loop's body looks at as a whole
 
 
 Node = Literal | Path | Call | Cel

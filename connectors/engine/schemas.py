@@ -1,17 +1,22 @@
 """JSON Schemas: checks of values in plain words, and looks into what a schema declares."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
 
+from catalog import schema_costs
 from connectors.engine.findings import Problem, Say, pointer, say
 from kernel import documents
 
 Schema = Mapping[str, Any] | bool
 MAX_PROBLEMS = 20
+MAX_WEIGHT = 400_000  # parts, of which a long number is many
+MAX_LISTED = 2_000  # parts of a value whose mistakes are all listed; of a larger one the first is
+MAX_PLACED = 10_000  # beyond, even to say where the first mistake is takes too long
 _QUOTED = re.compile(r"'([^']*)'")
 _KINDS = {
     "string": ("文本", "text"),
@@ -84,15 +89,31 @@ def _refuse_far_references(schema: Any) -> None:
 def problems(schema: Schema, value: Any, at: str = "") -> list[Problem]:
     """Return what is wrong with a value, each with its JSON pointer below `at`; [] when it fits."""
     check = validator(schema)
-    if check.is_valid(value):
-        return []
-    found: list[Problem] = []
-    for error in check.iter_errors(value):
-        place = at + pointer(*error.instance_path)
-        found.append(Problem(place, _words(error, schema)))
-        if len(found) == MAX_PROBLEMS:
-            break
-    return found
+    weight = schema_costs.weigh(value)
+    parts = weight.containers + weight.plain
+    if parts > MAX_WEIGHT:
+        return [Problem(at, say("内容太多，请分成几次", "This is too much at once; send less"))]
+    try:
+        if check.is_valid(value):
+            return []
+        if parts > MAX_PLACED:
+            words = say("有内容不符合要求，数据太大，无法指出位置", "Something in it does not fit")
+            return [Problem(at, words)]
+        errors = _first(check, value) if parts > MAX_LISTED else check.iter_errors(value)
+        return [
+            Problem(at + pointer(*error.instance_path), _words(error, schema))
+            for error in islice(errors, MAX_PROBLEMS)
+        ]
+    except UnicodeEncodeError:
+        return [Problem(at, say("文本里有半个字符", "A text contains half a character"))]
+
+
+def _first(check: Any, value: Any) -> Iterator[Any]:
+    """Give the first error alone: the engine makes all of them before it hands out one."""
+    try:
+        check.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        yield error
 
 
 def _required(error: Any) -> Say:

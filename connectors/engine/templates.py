@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from connectors.engine.budget import Budget
 from connectors.engine.expressions import ROOTS, Expression, compile_expression
 from connectors.engine.findings import say
 from connectors.engine.functions import EvaluationError, short, to_text
@@ -29,22 +30,28 @@ class Template:
         """Tell whether the text is exactly one expression, whose value keeps its type."""
         return len(self.pieces) == 1 and isinstance(self.pieces[0], Expression)
 
-    def evaluate(self, activation: Mapping[str, Any]) -> Any:
+    def evaluate(self, activation: Mapping[str, Any], budget: Budget | None = None) -> Any:
         """Return the typed value of a single expression, else the joined text."""
         first = self.pieces[0]
         if len(self.pieces) == 1 and isinstance(first, Expression):
-            return first.evaluate(activation)
-        return self.write(activation, str)
+            return first.evaluate(activation, budget)
+        return self.write(activation, str, budget)
 
-    def write(self, activation: Mapping[str, Any], clean: Callable[[str], str]) -> str:
+    def write(
+        self,
+        activation: Mapping[str, Any],
+        clean: Callable[[str], str],
+        budget: Budget | None = None,
+    ) -> str:
         """Return the joined text, each expression's text passed through `clean`."""
+        budget = budget or Budget()
         out: list[str] = []
         for piece in self.pieces:
             if isinstance(piece, str):
                 out.append(piece)
                 continue
             try:
-                out.append(clean(to_text(piece.evaluate(activation))))
+                out.append(clean(to_text(piece.evaluate(activation, budget))))
             except EvaluationError as lost:
                 raise type(lost)(lost.say, lost.path or piece.text) from lost
         return short("".join(out))

@@ -60,17 +60,17 @@ class Lines:
 
 def read(path: Path) -> Lines:
     """Read one file of at most 256 KiB."""
-    raw = path.read_bytes()
-    if len(raw) > MAX_FILE_BYTES:
-        raise Unreadable(say("文件超过 256 KiB", "The file is larger than 256 KiB"), 1)
-    return parse(raw)
+    return parse(path.read_bytes())
 
 
 def parse(raw: bytes) -> Lines:
-    """Read YAML (or JSON) bytes."""
+    """Read YAML (or JSON) bytes, at most 256 KiB of them."""
+    if len(raw) > MAX_FILE_BYTES:
+        raise Unreadable(say("内容超过 256 KiB", "This is larger than 256 KiB"), 1)
     try:
-        loader = _Loader(raw.decode("utf-8"))
-        node = loader.get_single_node()
+        text = raw.decode("utf-8")
+        _refuse_depth(text)
+        node = _Loader(text).get_single_node()
     except (yaml.YAMLError, UnicodeDecodeError) as broken:
         mark = getattr(broken, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -82,6 +82,21 @@ def parse(raw: bytes) -> Lines:
         raise _too_deep(1) from broken
     reader = _Walk()
     return Lines(reader.value(node, "", 0) if node is not None else None, reader.lines)
+
+
+def _refuse_depth(text: str) -> None:
+    """Refuse deep nesting by looking at the marks alone: libyaml builds nodes by recursion, and
+    100,000 brackets overflow its stack, which ends the whole process.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH + 1:
+            mark: Any = event.start_mark
+            raise _too_deep(mark.line + 1)
 
 
 def _too_deep(line: int) -> Unreadable:

@@ -1,5 +1,6 @@
 """How the pages of connectors are drawn: problems in words, forms taken apart."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +13,8 @@ from connectors.engine.connector import Connector
 from kernel.errors import N_, FieldError, NotFound, Problem
 
 blueprint = Blueprint("connectors_pages", "connectors", template_folder="templates")
+
+_WHOLE = re.compile(r"-?[0-9]{1,15}")
 
 # What a page says after a form was taken; the address carries only the short word.
 DONE = {
@@ -103,7 +106,7 @@ def settings_from(connector: Connector, given: Mapping[str, str]) -> dict[str, A
     settings: dict[str, Any] = {}
     for name, text in given.items():
         kind = properties.get(name, {}).get("type")
-        if kind == "integer" and text.lstrip("-").isdecimal():
+        if kind == "integer" and _WHOLE.fullmatch(text):
             settings[name] = int(text)
         elif kind == "boolean":
             settings[name] = text == "1"

@@ -105,8 +105,8 @@ def _act(document: dict[str, Any], deed: str) -> int | None:
     verb, _, rest = deed.partition(":")
     if verb == "add":
         kind, _, at = rest.partition("@")
-        return flow_editing.add_step(document, kind, int(at) if at.isdecimal() else None)
-    if rest.isdecimal():
+        return flow_editing.add_step(document, kind, int(at) if _is_place(at) else None)
+    if _is_place(rest):
         number = int(rest)
         if verb in ("up", "down"):
             return flow_editing.move_step(document, number, -1 if verb == "up" else 1)
@@ -116,6 +116,10 @@ def _act(document: dict[str, Any], deed: str) -> int | None:
         if verb == "apply":
             return number
     return None
+
+
+def _is_place(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 4
 
 
 def _keep(document: dict[str, Any], before: dict[str, Any]) -> None:

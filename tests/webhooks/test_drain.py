@@ -485,3 +485,45 @@ def test_a_hanging_stage_does_not_keep_later_work_waiting(monkeypatch):
     drain.drain("w1", answering(OK))
     assert len(calls) >= 2
     assert time.monotonic() - started < 5
+
+
+def test_a_bell_is_not_rung_for_a_drain_that_hears_it(monkeypatch):
+    """What comes in while this process drains is found by that drain, without a message."""
+    monkeypatch.setattr(drain, "_bench", drain._Bench())
+    assert not drain.ring(), "nobody drains"
+    began, go_on = threading.Event(), threading.Event()
+
+    def stage(worker_id):
+        began.set()
+        go_on.wait(5)
+        return 0
+
+    monkeypatch.setattr(drain, "STAGES", [drain.Stage("test", lambda _: True, stage)])
+    thread = threading.Thread(target=drain.drain_here)
+    thread.start()
+    assert began.wait(5)
+    event_id = make.in_transaction(lambda session: make.make_event(session, "org_a"))
+    assert drain.ring()
+    until = time.monotonic() + 3
+    while make.row(Event, event_id).state != "routed" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert make.row(Event, event_id).state == "routed"
+    go_on.set()
+    thread.join(5)
+    assert not drain.ring()
+
+
+def test_who_is_no_worker_drains_only_what_was_left_lying(monkeypatch):
+    send = answering(OK)
+    monkeypatch.setattr(attempts, "send_together", send)
+    monkeypatch.setattr(drain.workers, "is_any_draining", lambda: True)
+    _, event_id = one_delivery()
+    assert drain.sweep_for_others() == 0
+    assert make.row(Event, event_id).state == "new"
+    with clock.shifted(seconds=drain.LEFT_SECONDS + 1):
+        assert drain.sweep_for_others() >= 1
+    assert make.row(Event, event_id).state == "routed"
+    _, second = one_delivery()
+    monkeypatch.setattr(drain.workers, "is_any_draining", lambda: False)
+    assert drain.sweep_for_others() >= 1
+    assert make.row(Event, second).state == "routed"

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from sqlalchemy import insert, select, update
 
-from kernel import clock
+from kernel import clock, queue
 from kernel.database import EVERY, reading, write
 from webhooks import workers
 from webhooks.tables import WORKER
@@ -23,6 +24,7 @@ def _fresh_name(database):
 
 def register(worker_id, place, pid, born, beats=0):
     row = {"id": worker_id, "place": place, "pid": pid, "born": born, "beats": beats}
+    row["drains"] = True
     write(lambda session: session.execute(insert(WORKER).values(created_at=clock.now(), **row)))
 
 
@@ -89,3 +91,11 @@ def test_who_was_given_up_by_mistake_signs_on_again():
     workers.beat()
     workers.beat()
     assert registered() == {mine}
+
+
+def test_it_is_known_whether_anybody_drains(monkeypatch):
+    monkeypatch.setattr(queue, "_consuming", threading.Event())
+    workers.name()
+    assert not workers.is_any_draining()
+    register("wrk_worker", "elsewhere", 1, "1")
+    assert workers.is_any_draining()

@@ -8,9 +8,9 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext
 
 from identity.guard import public
-from kernel.errors import FieldError
+from kernel.errors import FieldError, Problem
 from kernel.web import problem_body
-from webhooks import intake
+from webhooks import gate, intake
 from webhooks.errors import EventsRejected
 from webhooks.intake import Received
 
@@ -22,7 +22,12 @@ _CHUNK = 64 * 1024
 @public(csrf=False)
 def receive(token: str) -> Response:
     """Take one event or an array of them in; answers 2xx only once they are committed."""
-    return _answer(intake.take_in(token, _headers(), _read))
+    outcome = request.environ.pop(gate.OUTCOME, None)
+    if outcome is None:
+        outcome = intake.take_in(token, gate.headers(request.environ), _read)
+    if isinstance(outcome, Problem):
+        raise outcome
+    return _answer(outcome)
 
 
 @blueprint.route("/in/<token>", methods=["OPTIONS"], provide_automatic_options=False)
@@ -36,18 +41,6 @@ def handshake(token: str) -> Response:
         response.headers["WebHook-Allowed-Origin"] = origin[:300]
         response.headers["WebHook-Allowed-Rate"] = "*"
     return response
-
-
-def _headers() -> dict[str, str]:
-    environ = request.environ
-    found = {
-        name[5:].replace("_", "-").lower(): value
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
-    found["content-type"] = environ.get("CONTENT_TYPE") or ""
-    found["content-length"] = environ.get("CONTENT_LENGTH") or ""
-    return found
 
 
 def _read(most: int) -> bytes:
@@ -79,13 +72,12 @@ def _answer(received: Received) -> Response:
         )  # fmt: skip
         body: Mapping[str, Any] = {**problem_body(problem), "rejected": rejected}
         return Response(orjson.dumps(body), problem.status, mimetype="application/problem+json")
-    accepted: list[dict[str, Any]] = [
-        {"id": one.id, "duplicate": one.is_duplicate} for _, one in received.accepted
+    if not rejected:
+        return Response(gate.answer(received), 202, mimetype="application/json")
+    accepted = [
+        {"id": one.id, "duplicate": one.is_duplicate, "index": index}
+        for index, one in received.accepted
     ]
-    if not received.is_list:
-        return Response(orjson.dumps({"accepted": accepted}), 202, mimetype="application/json")
-    for entry, (index, _) in zip(accepted, received.accepted, strict=True):
-        entry["index"] = index
     answer = {"accepted": accepted, "rejected": rejected}
     return Response(orjson.dumps(answer), 202, mimetype="application/json")
 

@@ -825,6 +825,7 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("born", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("beats", sa.Integer(), nullable=False),
+        sa.Column("drains", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     if op.get_bind().dialect.name == "postgresql":
