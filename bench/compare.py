@@ -7,42 +7,46 @@ could not be measured.
 """
 
 import argparse
+import dataclasses
+import signal
 import sys
 import time
 from typing import Any
 
 from bench import report
+from bench.report import Found
 from bench.rigs import RIGS
-from bench.run import FULL, QUICK, machine, running, say
-from bench.scenarios import single
+from bench.run import FULL, QUICK, Run, Sizes, machine, say
+from bench.scenarios import arrays, backlog, memory, noisy, single, tenants
 
-SCENARIOS = {scenario.NAME: scenario for scenario in (single,)}
+SCENARIOS = {
+    scenario.NAME: scenario for scenario in (single, arrays, memory, noisy, tenants, backlog)
+}
 
 
 def main() -> int:
     """Run the scenarios asked for and print what they measured."""
+    # whoever ends the bench ends what it started: an exit unwinds, a bare signal would not
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options()
-    sizes = QUICK if options.quick else FULL
     started, before = time.monotonic(), machine()
-    figures: dict[str, Any] = {}
-    trouble: list[str] = []
-    with running(options.only, sizes, options.seed) as run:
+    found: Found = {}
+    with Run(options.only, _sizes(options), options.seed) as run:
         for name in options.scenario:
-            figures |= SCENARIOS[name].run(run)
-        trouble += run.trouble
-    for line in report.summary(figures):
+            found |= SCENARIOS[name].run(run)
+    for line in report.summary(found):
         say(line)
-    for line in trouble:
+    for line in run.trouble:
         say(f"!! {line}")
     more = {
         "bench": "quick" if options.quick else "full",
         "seed": options.seed,
         "seconds": round(time.monotonic() - started),
         "machine": before,
-        "trouble": trouble,
+        "trouble": run.trouble,
     }
-    say(report.last_line(figures, more))
-    return 1 if trouble else 0
+    say(report.last_line(found, more))
+    return 1 if run.trouble else 0
 
 
 def _options() -> argparse.Namespace:
@@ -53,7 +57,27 @@ def _options() -> argparse.Namespace:
         "--scenario", type=_names(SCENARIOS), default=list(SCENARIOS), help="questions"
     )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--tenants", type=_three, help="organizations,apps,flows")
+    parser.add_argument("--backlog", type=int, help="events that wait")
+    parser.add_argument("--memory-events", type=int, help="events of the memory scenario")
     return parser.parse_args()
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    given = {
+        name: getattr(options, name)
+        for name in ("rounds", "tenants", "backlog", "memory_events")
+        if getattr(options, name)
+    }
+    return dataclasses.replace(QUICK if options.quick else FULL, **given)
+
+
+def _three(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if len(numbers) != 3:
+        raise argparse.ArgumentTypeError("three numbers, e.g. 2000,200,6000")
+    return numbers
 
 
 def _names(known: Any) -> Any:

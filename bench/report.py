@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+Found = dict[str, float]  # figures by name
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -14,11 +16,11 @@ class Goal:
     bound: float
     is_ceiling: bool = False
 
-    def judge(self, figures: Mapping[str, object]) -> dict[str, object]:
+    def judge(self, figures: Found) -> dict[str, object]:
         """Compare; a figure that was not measured is neither reached nor missed."""
         value = figures.get(self.figure)
         reached = None
-        if isinstance(value, int | float):
+        if value is not None:
             reached = value <= self.bound if self.is_ceiling else value >= self.bound
         sign = "<=" if self.is_ceiling else ">="
         return {
@@ -43,7 +45,7 @@ GOALS = (
 )
 
 
-def spread(name: str, values: Sequence[float]) -> dict[str, object]:
+def spread(name: str, values: Sequence[float]) -> Found:
     """Give the median of the rounds under a name, and the least and the most beside it."""
     return {
         name: round(median(values), 2),
@@ -52,7 +54,7 @@ def spread(name: str, values: Sequence[float]) -> dict[str, object]:
     }
 
 
-def summary(figures: Mapping[str, object]) -> list[str]:
+def summary(figures: Found) -> list[str]:
     """Say goal by goal how it went, for people."""
     words = {True: "reached", False: "MISSED", None: "not measured"}
     lines = []
@@ -65,7 +67,7 @@ def summary(figures: Mapping[str, object]) -> list[str]:
     return lines
 
 
-def last_line(figures: Mapping[str, object], more: Mapping[str, object]) -> str:
+def last_line(figures: Found, more: Mapping[str, object]) -> str:
     """Write everything as one JSON line."""
     goals = [goal.judge(figures) for goal in GOALS]
     return json.dumps({**more, "figures": figures, "goals": goals}, ensure_ascii=False)

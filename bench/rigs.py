@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,13 +40,18 @@ class Rig:
         """Return the processes that were started for this system alone."""
         raise NotImplementedError
 
+    @cached_property
     def shared(self) -> list[int]:
-        """Return the servers that it shares with others; all they do counts as well."""
+        """The servers that it shares with others; all they do counts as well."""
         return []
 
     def cpu_seconds(self) -> float:
         """Return the CPU time used so far, servers included."""
-        return processes.cpu_seconds([*self.roots(), *self.shared()])
+        return processes.cpu_seconds([*self.roots(), *self.shared])
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        return ""
 
     def stop(self) -> None:
         """End everything it started."""
@@ -89,8 +96,18 @@ class Naive(Rig):
     def roots(self) -> list[int]:
         return [process.pid for process in self._processes]
 
+    @cached_property
     def shared(self) -> list[int]:
         return servers.postgres_pids() + servers.rabbitmq_pids()
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An organization of a hub under test, and where its events come in."""
+
+    client: Client
+    organization_id: str
+    source_id: str
 
 
 class _HubRig(Rig):
@@ -107,28 +124,42 @@ class _HubRig(Rig):
                 **environment,
             }
         )
-        self.closing.callback(self.hub.stop)
-        self.organizations: dict[str, str] = {}
+        self.closing.callback(self._end)
+        self.tenants: dict[str, Tenant] = {}  # by door
+        self.senders: list[str] = []  # doors of further organizations whose orders take a flow
+
+    def _end(self) -> None:
+        """End the hub at once: what it has not drained goes with its database."""
+        for process in list(self.hub.processes):
+            self.hub.kill(process)
+        self.hub.stop()
 
     def set_up(self) -> None:
         """Make both organizations over the public API."""
-        self.add_tenant("flow", _add_flow)
-        self.add_tenant("endpoint", _add_endpoint)
+        self._add("flow", _add_flow)
+        self._add("endpoint", _add_endpoint)
 
-    def add_tenant(self, name: str, connect: "Callable[[Client, str, str], None]") -> None:
+    def add_senders(self, count: int) -> None:
+        """Sign further organizations up whose orders take a flow, until there are `count`."""
+        while len(self.senders) < count:
+            name = f"flow-{len(self.senders)}"
+            self._add(name, _add_flow)
+            self.senders.append(name)
+
+    def _add(self, name: str, connect: "Callable[[Client, str, str], None]") -> None:
         """Sign an organization up, give it a source and connect the target behind it."""
         client = Client(self.hub.url)
-        self.organizations[name] = client.sign_up(name)["organization"]["id"]
+        organization = client.sign_up(name)["organization"]
         source = client.call("POST", "/api/v1/sources", SOURCE)
         connect(client, source["id"], f"{self.target.url}/{name}")
         self.doors[name] = Door(self.hub.port, urlsplit(source["url"]).path, source["secret"])
-
-    def add_flow_tenant(self, name: str) -> None:
-        """Sign up one more organization whose orders take a flow."""
-        self.add_tenant(name, _add_flow)
+        self.tenants[name] = Tenant(client, organization["id"], source["id"])
 
     def roots(self) -> list[int]:
         return [process.pid for process in self.hub.processes]
+
+    def tail(self) -> str:
+        return self.hub.tail()
 
 
 class Embedded(_HubRig):
@@ -151,7 +182,9 @@ class Scaled(_HubRig):
 
     name = "scaled"
 
-    def __init__(self, target: Target, fill: Callable[[Database], None] | None = None) -> None:
+    def __init__(
+        self, target: Target, senders: int = 0, fill: Callable[[Database], None] | None = None
+    ) -> None:
         name = f"yangfan_bench_{os.getpid()}_{free_ports(1)}"
         with ExitStack() as made:
             self.database = made.enter_context(servers.database(name))
@@ -176,8 +209,10 @@ class Scaled(_HubRig):
             self.hub.run("worker")
             self.hub.wait_ready(web)
             self.set_up()
+            self.add_senders(senders)
             self.closing = made.pop_all()
 
+    @cached_property
     def shared(self) -> list[int]:
         return servers.postgres_pids() + servers.rabbitmq_pids()
 

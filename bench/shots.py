@@ -1,12 +1,13 @@
-"""One measurement: fire a load at a system, wait until everything arrived, read the figures off."""
+"""One measurement: fire loads at a system, wait until everything arrived, read the figures off."""
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.ledger import CAPACITY, Ledger
-from bench.load import Door, Load, Outcome, Plan
+from bench.load import Load, Outcome, Plan
 from bench.rigs import Rig
 from bench.target import Target
 
@@ -19,6 +20,7 @@ class Shot:
     """What to fire: `rate` in events a second for an open load, 0 for as fast as it goes."""
 
     events: int
+    doors: Sequence[str]
     connections: int = 16
     batch: int = 1
     rate: float = 0
@@ -39,7 +41,8 @@ class Figures:
     p50_ms: float  # from send (open load: from when it was due) to arrival
     p99_ms: float
     cpu_ms_per_event: float
-    driver_cpu_ms_per_event: float
+    driver_cpu_ms_per_event: float  # of the load and the target, not part of the other
+    refusals: str  # statuses other than 2xx, and how often
 
     def line(self) -> str:
         """Say it in one line."""
@@ -48,7 +51,7 @@ class Figures:
             for count, word in (
                 (self.lost, "LOST"),
                 (self.duplicates, "twice"),
-                (self.refused, "refused"),
+                (self.refused, f"refused ({self.refusals})"),
                 (self.reconnects, "reconnects"),
             )
             if count
@@ -69,14 +72,51 @@ class Range:
         self.seed = seed
         self._next = 0
 
-    def plan(self, doors: Sequence[Door], shot: Shot) -> Plan:
+    def fire(self, rig: Rig, shot: Shot) -> Figures:
+        """Fire one shot and measure it."""
+        return self.fire_together(rig, [shot])[0]
+
+    def fire_together(self, rig: Rig, shots: Sequence[Shot]) -> list[Figures]:
+        """Fire several shots at once; what CPU they cost is shared out over all their events."""
+        before = rig.cpu_seconds(), self.target.cpu_seconds()
+        sent = self._send(rig, shots)
+        self._wait_for_arrival([plan for plan, _ in sent])
+        time.sleep(SETTLE_SECONDS)
+        after = rig.cpu_seconds(), self.target.cpu_seconds()
+        driving = after[1] - before[1] + sum(outcome.cpu_seconds for _, outcome in sent)
+        events = sum(shot.events for shot in shots)
+        costs = (after[0] - before[0]) * 1000 / events, driving * 1000 / events
+        return [self._figures(plan, outcome, *costs) for plan, outcome in sent]
+
+    def fire_for_intake(self, rig: Rig, shot: Shot) -> float:
+        """Fire one shot, wait for no arrival, and return how many events a second were accepted."""
+        ((plan, outcome),) = self._send(rig, [shot])
+        accepted = self._accepted(plan)
+        if not accepted:
+            raise RuntimeError(f"nothing was accepted; the answers were {outcome.statuses}")
+        start = min(self.ledger.sent[n] for n in accepted)
+        return len(accepted) / (max(self.ledger.answered[n] for n in accepted) - start)
+
+    def _send(self, rig: Rig, shots: Sequence[Shot]) -> list[tuple[Plan, Outcome]]:
+        with ExitStack() as started:
+            loads = []
+            for shot in shots:
+                plan = self._plan(rig, shot)
+                load = Load(plan)
+                started.callback(load.stop)
+                loads.append((plan, load))
+            for _, load in loads:
+                load.go()
+            return [(plan, load.outcome()) for plan, load in loads]
+
+    def _plan(self, rig: Rig, shot: Shot) -> Plan:
         """Give a shot its own numbers."""
         first, self._next = self._next, self._next + shot.events
         if self._next > CAPACITY:
             raise RuntimeError("the ledger is full")
         return Plan(
             ledger=str(self.ledger.path),
-            doors=doors,
+            doors=[rig.doors[door] for door in shot.doors],
             first=first,
             events=shot.events,
             connections=shot.connections,
@@ -85,54 +125,47 @@ class Range:
             seed=self.seed,
         )
 
-    def fire(self, rig: Rig, door: str, shot: Shot, *, patience_seconds: float = 0) -> Figures:
-        """Fire one shot and measure it."""
-        plan = self.plan([rig.doors[door]], shot)
-        load = Load(plan)
-        before = rig.cpu_seconds()
-        try:
-            load.go()
-            outcome = load.outcome()
-        finally:
-            load.stop()
-        self.wait([plan], patience_seconds or PATIENCE_SECONDS)
-        time.sleep(SETTLE_SECONDS)
-        return self.figures(plan, outcome, rig.cpu_seconds() - before)
-
-    def wait(self, plans: Sequence[Plan], patience_seconds: float) -> None:
+    def _wait_for_arrival(self, plans: Sequence[Plan]) -> None:
         """Wait until all that was accepted has arrived, or nothing has for a while."""
-        missing = [n for plan in plans for n in _accepted(self.ledger, plan)]
+        missing = [n for plan in plans for n in self._accepted(plan)]
         moved_at, arrivals = time.monotonic(), -1
-        while missing and time.monotonic() - moved_at < patience_seconds:
+        while missing and time.monotonic() - moved_at < PATIENCE_SECONDS:
             if self.ledger.arrivals != arrivals:
                 moved_at, arrivals = time.monotonic(), self.ledger.arrivals
                 missing = [n for n in missing if not self.ledger.copies[n]]
             else:
                 time.sleep(0.02)
 
-    def figures(self, plan: Plan, outcome: Outcome, cpu_seconds: float) -> Figures:
-        """Read the figures of a shot off the ledger."""
-        ledger, numbers = self.ledger, range(plan.first, plan.first + plan.events)
-        accepted = _accepted(ledger, plan)
+    def _figures(self, plan: Plan, outcome: Outcome, cpu_ms: float, driver_ms: float) -> Figures:
+        ledger, accepted = self.ledger, self._accepted(plan)
         arrived = [n for n in accepted if ledger.copies[n]]
         if not arrived:
             raise RuntimeError(f"nothing arrived; the answers were {outcome.statuses}")
-        start = min(ledger.sent[n] for n in numbers if ledger.sent[n])
+        start = min(ledger.sent[n] for n in accepted)
         delays = sorted((ledger.arrived[n] - ledger.sent[n]) * 1000 for n in arrived)
         return Figures(
             events=plan.events,
             accepted=len(accepted),
             refused=plan.events - len(accepted),
             lost=len(accepted) - len(arrived),
-            duplicates=sum(max(0, ledger.copies[n] - 1) for n in numbers),
+            duplicates=sum(max(0, ledger.copies[n] - 1) for n in accepted),
             reconnects=outcome.reconnects,
             events_per_s=len(arrived) / (max(ledger.arrived[n] for n in arrived) - start),
             ingest_per_s=len(accepted) / (max(ledger.answered[n] for n in accepted) - start),
             p50_ms=share(delays, 0.5),
             p99_ms=share(delays, 0.99),
-            cpu_ms_per_event=cpu_seconds * 1000 / len(arrived),
-            driver_cpu_ms_per_event=outcome.cpu_seconds * 1000 / plan.events,
+            cpu_ms_per_event=cpu_ms,
+            driver_cpu_ms_per_event=driver_ms,
+            refusals=", ".join(
+                f"{count} × {status}"
+                for status, count in outcome.statuses.items()
+                if not status.startswith("2")
+            ),
         )
+
+    def _accepted(self, plan: Plan) -> list[int]:
+        numbers = range(plan.first, plan.first + plan.events)
+        return [n for n in numbers if self.ledger.answered[n]]
 
     def stop(self) -> None:
         """End the target."""
@@ -143,7 +176,3 @@ class Range:
 def share(ordered: Sequence[float], part: float) -> float:
     """Return the value that `part` of an ordered list does not exceed."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
-
-
-def _accepted(ledger: Ledger, plan: Plan) -> list[int]:
-    return [n for n in range(plan.first, plan.first + plan.events) if ledger.answered[n]]

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from bench import processes
 from bench.hub import ROOT
 from bench.ledger import Ledger
 from bench.orders import number_in
@@ -21,6 +22,12 @@ _ANSWER = (
     b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 )
 _CHUNK = 1 << 18
+# What a hub's request must bring along to count: the key and the five mapped fields, the signature.
+_PROOFS = (
+    (b"POST /flow", (b"x-api-key: ", b"idempotency-key: "), b'"payment":'),
+    (b"POST /endpoint", (b"webhook-signature: v1,",), b'"specversion":"1.0"'),
+    (b"POST /naive", (), b""),
+)
 
 
 class Target:
@@ -33,6 +40,10 @@ class Target:
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time it has used so far."""
+        return processes.cpu_seconds([self.process.pid])
 
     def stop(self) -> None:
         """End it."""
@@ -76,8 +87,8 @@ class _Caller:
                 return False
             self.waiting += chunk
             answered = 0
-            while (body := self._next()) is not None:
-                _note(ledger, body)
+            while (request := self._next()) is not None:
+                _note(ledger, *request)
                 answered += 1
             if answered:
                 self.connection.sendall(_ANSWER * answered)
@@ -85,8 +96,8 @@ class _Caller:
             return False
         return True
 
-    def _next(self) -> bytes | None:
-        """Cut the first whole request off and return its body."""
+    def _next(self) -> tuple[bytes, bytes] | None:
+        """Cut the first whole request off and return its head and body."""
         head_end = self.waiting.find(b"\r\n\r\n")
         if head_end < 0:
             return None
@@ -94,12 +105,22 @@ class _Caller:
         end = head_end + 4 + (int(found[1]) if found else 0)
         if len(self.waiting) < end:
             return None
-        body, self.waiting = self.waiting[head_end + 4 : end], self.waiting[end:]
-        return body
+        head, body = self.waiting[:head_end], self.waiting[head_end + 4 : end]
+        self.waiting = self.waiting[end:]
+        return head, body
 
 
-def _note(ledger: Ledger, body: bytes) -> None:
-    number = number_in(body)
+def is_whole(head: bytes, body: bytes) -> bool:
+    """Tell whether a request has what its sender must do to an order, by where it was sent."""
+    for start, headers, part in _PROOFS:
+        if head.startswith(start):
+            lower = head.lower()
+            return part in body and all(header in lower for header in headers)
+    return False
+
+
+def _note(ledger: Ledger, head: bytes, body: bytes) -> None:
+    number = number_in(body) if is_whole(head, body) else None
     if number is None:
         ledger.note_stranger()
     else:

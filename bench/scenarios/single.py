@@ -3,7 +3,7 @@
 from collections import defaultdict
 from statistics import median
 
-from bench.report import spread
+from bench.report import Found, spread
 from bench.run import Run, say
 from bench.shots import Figures, Shot
 
@@ -12,50 +12,45 @@ CONNECTIONS, MANY_CONNECTIONS = 16, 64
 Shots = dict[tuple[str, str], list[Figures]]
 
 
-def run(bench: Run) -> dict[str, object]:
-    """Fire interleaved rounds and return medians, and the ratios to the baseline."""
+def run(bench: Run) -> Found:
+    """Fire interleaved rounds; return medians, and the ratios to the baseline round by round."""
     shots: Shots = defaultdict(list)
+    rigs = bench.all_rigs()
     for number in range(bench.sizes.rounds):
         say(f"single events, round {number + 1} of {bench.sizes.rounds}")
-        for name, rig in bench.rigs.items():
-            events = bench.events(rig)
-            door = next(iter(rig.doors))
-            full = bench.fire(rig, door, "c=16 full", Shot(events, CONNECTIONS))
-            shots[name, "c16"].append(full)
+        for rig in rigs:
+            events, doors = bench.events(rig), list(rig.doors)[:1]
+            full = bench.fire(rig, "c=16 full", Shot(events, doors, CONNECTIONS))
             rate = full.events_per_s / 2
-            half = Shot(int(rate * bench.sizes.half_seconds), CONNECTIONS, rate=rate)
-            shots[name, "half"].append(bench.fire(rig, door, f"c=16 {rate:.0f}/s", half))
-            many = Shot(events, MANY_CONNECTIONS)
-            shots[name, "c64"].append(bench.fire(rig, door, "c=64 full", many))
+            half = Shot(int(rate * bench.sizes.half_seconds), doors, CONNECTIONS, rate=rate)
+            many = Shot(events, doors, MANY_CONNECTIONS)
+            shots[rig.name, "c16"].append(full)
+            shots[rig.name, "half"].append(bench.fire(rig, f"c=16 at {rate:.0f}/s", half))
+            shots[rig.name, "c64"].append(bench.fire(rig, "c=64 full", many))
             if "endpoint" in rig.doors:
-                shot = Shot(events, CONNECTIONS)
-                shots[name, "endpoint"].append(
-                    bench.fire(rig, "endpoint", "c=16 full, endpoint", shot)
-                )
+                shot = Shot(events, ["endpoint"], CONNECTIONS)
+                shots[rig.name, "endpoint"].append(bench.fire(rig, "c=16 full, endpoint", shot))
     return _medians(shots) | _ratios(shots)
 
 
-def _medians(shots: Shots) -> dict[str, object]:
-    figures: dict[str, object] = {}
+def _medians(shots: Shots) -> Found:
+    found: Found = {}
     for (name, kind), some in shots.items():
         for word in ("events_per_s", "ingest_per_s", "p50_ms", "p99_ms", "cpu_ms_per_event"):
-            figures[f"{name}_{kind}_{word}"] = round(median(getattr(f, word) for f in some), 2)
-        figures[f"{name}_lost"] = sum(f.lost for f in some) + int(figures.get(f"{name}_lost", 0))
-        figures[f"{name}_duplicates"] = sum(f.duplicates for f in some) + int(
-            figures.get(f"{name}_duplicates", 0)
-        )
+            found[f"{name}_{kind}_{word}"] = round(median(getattr(f, word) for f in some), 2)
+        for word in ("lost", "duplicates", "refused"):
+            key = f"{name}_{word}"
+            found[key] = found.get(key, 0) + sum(getattr(f, word) for f in some)
     drivers = [f.driver_cpu_ms_per_event for some in shots.values() for f in some]
-    figures["driver_cpu_ms_per_event"] = round(median(drivers), 3)
-    return figures
+    return found | {"driver_cpu_ms_per_event": round(median(drivers), 3)} if drivers else found
 
 
-def _ratios(shots: Shots) -> dict[str, object]:
+def _ratios(shots: Shots) -> Found:
     """Divide round by round, so that a slow minute of the machine hits both sides."""
-    figures: dict[str, object] = {}
+    found: Found = {}
     for (name, kind), some in shots.items():
         against = shots.get(("naive", "c16" if kind == "endpoint" else kind))
-        if name == "naive" or not against or kind == "half":
-            continue
-        ratios = [a.events_per_s / b.events_per_s for a, b in zip(some, against, strict=True)]
-        figures |= spread(f"{name}_per_naive_{kind}", ratios)
-    return figures
+        if name != "naive" and against and kind != "half":
+            ratios = [a.events_per_s / b.events_per_s for a, b in zip(some, against, strict=True)]
+            found |= spread(f"{name}_per_naive_{kind}", ratios)
+    return found
