@@ -5,6 +5,7 @@ from typing import Any
 
 from jsonschema.exceptions import ValidationError
 
+from catalog.schema_costs import escape
 from kernel.errors import N_
 
 _TYPES = {
@@ -62,12 +63,28 @@ def words_for(error: ValidationError) -> Words:
     rule, limit = str(error.validator), error.validator_value
     if rule == "required":
         name = _missing_name(error)
-        return f"/{name.replace('~', '~0').replace('/', '~1')}", N_("This field is missing"), {}
+        return f"/{escape(name)}", N_("This field is missing"), {}
     if rule == "dependentRequired":
         return "", N_("Another field that belongs to it is missing"), {}
     if rule == "type":
         return "", N_("Must be %(limit)s"), {"limit": _either(type_words(limit))}
     if error.schema is False or rule == "None":
+        return "", _SENTENCES["additionalProperties"], {}
+    if rule in _SENTENCES:
+        return "", _SENTENCES[rule], {"limit": _short(limit)}
+    return "", _OTHER, {"limit": rule}
+
+
+def words_of(kind: Any) -> Words:
+    """Return the same for what the fast validator says of its first finding."""
+    rule, limit = str(kind.name), kind.value
+    if rule == "required":
+        return f"/{escape(str(kind.property))}", N_("This field is missing"), {}
+    if rule == "type":
+        return "", N_("Must be %(limit)s"), {"limit": _either(type_words(limit))}
+    if rule == "additionalProperties":
+        return f"/{escape(str(kind.unexpected[0]))}", _SENTENCES[rule], {}
+    if rule == "falseSchema":
         return "", _SENTENCES["additionalProperties"], {}
     if rule in _SENTENCES:
         return "", _SENTENCES[rule], {"limit": _short(limit)}

@@ -11,21 +11,20 @@ from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
-import re2
 from jsonschema import validators
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import Draft202012Validator
 
-from catalog.findings import say, words_for
+from catalog import patterns, schema_costs
+from catalog.findings import say, words_for, words_of
+from catalog.schema_costs import Schema, children, escape, resolve
 from kernel import documents
 from kernel.errors import N_, FieldError
 
 MAX_BYTES = 256 * 1024
 MAX_NODES = 5_000
 MAX_DEPTH = 32
-MAX_EXPANDED_NODES = 50_000  # with every $ref written out: what one value can cost
 MAX_UNIQUE_ITEMS = 1_000
-MAX_PATTERN_LENGTH = 1_000
 MAX_FINDINGS = 20
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FORMATS = (
@@ -47,13 +46,8 @@ REFUSED = frozenset(
         "unevaluatedProperties",
     }
 )
-_MANY = ("allOf", "anyOf", "oneOf", "prefixItems")
-_NAMED = ("$defs", "definitions", "properties", "patternProperties", "dependentSchemas")
-_ONE = (
-    *("additionalProperties", "propertyNames", "items", "contains", "not", "if", "then", "else"),
-    *("contentSchema",),
-)
-Schema = dict[str, Any]
+MAX_EXPLAINED_STEPS = 40_000  # the explainer takes a microsecond or two for each
+MAX_PLACED_NODES = 10_000  # beyond, even to say where the first mistake is takes too long
 Validator = Callable[[Any], list[FieldError]]
 
 
@@ -76,13 +70,17 @@ def check(schema: Any) -> list[FieldError]:
         return [_finding("", N_("The schema has more than %(limit)s parts"), limit=MAX_NODES)]
     if depth > MAX_DEPTH:
         return [_finding("", N_("The schema is nested deeper than %(limit)s"), limit=MAX_DEPTH)]
-    if schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
+    if str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
         return [_finding("/$schema", N_("Only JSON Schema 2020-12 and draft-07 are read here"))]
-    if not jsonschema_rs.meta.is_valid(schema):
+    try:
+        is_schema = jsonschema_rs.meta.is_valid(schema)
+    except UnicodeEncodeError:
+        return [_half_a_character()]
+    if not is_schema:
         for error in Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema):
             words = N_("This is not valid JSON Schema: %(what)s")
             return [_finding(_pointer(error.absolute_path), words, what=error.message[:300])]
-    found = list(_walk(schema, schema, ""))
+    found = list(_walk(schema)) or _check_patterns(schema)
     found = found or _check_cost(schema)
     return found[:MAX_FINDINGS] or _check_compiles(schema)
 
@@ -106,130 +104,89 @@ def _measure(value: Any) -> tuple[int, int]:
     return nodes, deepest
 
 
-def _children(schema: Any) -> Iterator[tuple[str, Any]]:
-    """Give the schemas directly inside a schema, with their pointer below it."""
-    if not isinstance(schema, dict):
-        return
-    for word in _MANY:
-        if isinstance(schema.get(word), list):
-            for index, child in enumerate(schema[word]):
-                yield f"/{word}/{index}", child
-    for word in _NAMED:
-        if isinstance(schema.get(word), dict):
-            for name, child in schema[word].items():
-                yield f"/{word}/{_escape(name)}", child
-    for word in _ONE:
-        if isinstance(schema.get(word), dict | bool):
-            yield f"/{word}", schema[word]
+def _half_a_character() -> FieldError:
+    return _finding("", N_("A text contains half a character"))
 
 
-def _walk(root: Schema, schema: Any, pointer: str) -> Iterator[FieldError]:
-    if not isinstance(schema, dict):
-        return
-    for word in sorted(REFUSED & schema.keys()):
-        yield _finding(f"{pointer}/{word}", N_("“%(word)s” is not supported here"), word=word)
-    if pointer and "$id" in schema:
-        yield _finding(f"{pointer}/$id", N_("“%(word)s” is not supported here"), word="$id")
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and _resolve(root, reference) is None:
-        words = N_("“%(ref)s” must point inside this document (#/$defs/…) or to a shared shape")
-        yield _finding(f"{pointer}/$ref", words, ref=reference)
-    yield from _walk_patterns(schema, pointer)
-    if (
-        schema.get("uniqueItems")
-        and schema.get("maxItems", MAX_UNIQUE_ITEMS + 1) > MAX_UNIQUE_ITEMS
-    ):
-        words = N_("“uniqueItems” needs a “maxItems” of at most %(limit)s beside it")
-        yield _finding(f"{pointer}/uniqueItems", words, limit=MAX_UNIQUE_ITEMS)
-    if isinstance(schema.get("format"), str) and schema["format"] not in (
-        *FORMATS,
-        *NOTED_FORMATS,
-    ):
-        words = N_("The format “%(format)s” is not known here")
-        yield _finding(f"{pointer}/format", words, format=schema["format"])
-    for below, child in _children(schema):
-        yield from _walk(root, child, pointer + below)
+def _all_parts(root: Schema) -> Iterator[tuple[str, Schema]]:
+    """Give a schema and every schema inside it, each with its pointer, in reading order."""
+    todo = [("", root)]
+    while todo:
+        pointer, schema = todo.pop()
+        yield pointer, schema
+        inside = [(pointer + below, child) for below, child in children(schema)]
+        todo += [pair for pair in reversed(inside) if isinstance(pair[1], dict)]
 
 
-def _walk_patterns(schema: Schema, pointer: str) -> Iterator[FieldError]:
-    patterns = [(f"{pointer}/pattern", schema["pattern"])] if "pattern" in schema else []
-    patterns += [
-        (f"{pointer}/patternProperties/{_escape(name)}", name)
-        for name in schema.get("patternProperties", {})
-    ]
-    for place, pattern in patterns:
-        problem = _pattern_problem(pattern)
-        if problem:
-            words = N_("This pattern cannot be used safely: %(why)s")
-            yield _finding(place, words, why=problem)
+def _walk(root: Schema) -> Iterator[FieldError]:
+    parts = list(_all_parts(root))
+    looked_at = {id(part) for _, part in parts}
+    for pointer, schema in parts:
+        for word in sorted(REFUSED & schema.keys()):
+            yield _finding(f"{pointer}/{word}", N_("“%(word)s” is not supported here"), word=word)
+        if pointer and "$id" in schema:
+            yield _finding(f"{pointer}/$id", N_("“%(word)s” is not supported here"), word="$id")
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            target = resolve(root, reference)
+            # what no keyword leads to, such as an example, has not been looked at
+            if not isinstance(target, bool) and id(target) not in looked_at:
+                words = N_(
+                    "“%(ref)s” must point inside this document (#/$defs/…) or to a shared shape"
+                )
+                yield _finding(f"{pointer}/$ref", words, ref=reference)
+        most = schema.get("maxItems", MAX_UNIQUE_ITEMS + 1)
+        if schema.get("uniqueItems") and most > MAX_UNIQUE_ITEMS:
+            words = N_("“uniqueItems” needs a “maxItems” of at most %(limit)s beside it")
+            yield _finding(f"{pointer}/uniqueItems", words, limit=MAX_UNIQUE_ITEMS)
+        form = schema.get("format")
+        if isinstance(form, str) and form not in (*FORMATS, *NOTED_FORMATS):
+            words = N_("The format “%(format)s” is not known here")
+            yield _finding(f"{pointer}/format", words, format=form)
 
 
-def _pattern_problem(pattern: str) -> str | None:
-    """Refuse what a linear-time engine cannot run (look-around, back references, huge counts)."""
-    if len(pattern) > MAX_PATTERN_LENGTH:
-        return f"longer than {MAX_PATTERN_LENGTH} characters"
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 1 << 20
+def _check_patterns(root: Schema) -> list[FieldError]:
+    found, work = [], 0
+    for pointer, schema in _all_parts(root):
+        written = [(f"{pointer}/pattern", schema["pattern"])] if "pattern" in schema else []
+        written += [
+            (f"{pointer}/patternProperties/{escape(name)}", name)
+            for name in schema.get("patternProperties", {})
+        ]
+        for place, pattern in written:
+            looked = patterns.look(pattern)
+            work += looked.work
+            problem = looked.problem or _engine_problem(pattern)
+            if problem:
+                words = N_("This pattern cannot be used safely: %(why)s")
+                found.append(_finding(place, words, why=problem))
+            if work > patterns.MAX_WORK_TOGETHER or len(found) >= MAX_FINDINGS:
+                words = N_("All patterns together are too complex")
+                return found or [_finding(place, words)]
+    return found
+
+
+def _engine_problem(pattern: str) -> str | None:
     try:
-        re2.compile(pattern, options)
         _pattern_validator(pattern)
-    except (re2.error, ValueError, jsonschema_rs.ValidationError) as error:
-        reason = error.args[0] if error.args else ""
-        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        return text.splitlines()[0][:200]
+    except (ValueError, jsonschema_rs.ValidationError) as error:
+        return str(error).splitlines()[0][:200]
     return None
-
-
-def _resolve(root: Schema, reference: str) -> Any:
-    """Follow a reference inside the document; None when it leads nowhere or outside."""
-    if reference == "#":
-        return root
-    if not reference.startswith("#/"):
-        return None
-    target: Any = root
-    for part in reference[2:].split("/"):
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(target, dict) and name in target:
-            target = target[name]
-        elif isinstance(target, list) and name.isdigit() and int(name) < len(target):
-            target = target[int(name)]
-        else:
-            return None
-    return target if isinstance(target, dict | bool) else None
 
 
 def _check_cost(schema: Schema) -> list[FieldError]:
     """Bound the work one value can cause: no schema contains itself, and all of it stays small."""
-    sizes: dict[int, int] = {}
-    open_now: set[int] = set()
-
-    def size(part: Any) -> int:
-        if not isinstance(part, dict):
-            return 1
-        if id(part) in open_now:
-            raise RecursionError
-        if id(part) not in sizes:
-            open_now.add(id(part))
-            total = 1 + sum(
-                size(child)
-                for below, child in _children(part)
-                if not below.startswith(("/$defs/", "/definitions/"))
-            )
-            if isinstance(part.get("$ref"), str):
-                total += size(_resolve(schema, part["$ref"]))
-            open_now.discard(id(part))
-            sizes[id(part)] = total
-        return sizes[id(part)]
-
     try:
-        total = size(schema)
+        total, depth = schema_costs.expanded(schema)
     except RecursionError:
         words = N_("The schema contains itself; write the levels out instead")
         return [_finding("", words)]
-    if total > MAX_EXPANDED_NODES:
+    if total > schema_costs.MAX_EXPANDED_NODES:
         words = N_("With every $ref written out the schema has more than %(limit)s parts")
-        return [_finding("", words, limit=MAX_EXPANDED_NODES)]
+        return [_finding("", words, limit=schema_costs.MAX_EXPANDED_NODES)]
+    if depth > schema_costs.MAX_EXPANDED_DEPTH:
+        words = N_("With every $ref written out the schema is nested deeper than %(limit)s")
+        return [_finding("", words, limit=schema_costs.MAX_EXPANDED_DEPTH)]
     return []
 
 
@@ -255,7 +212,7 @@ def compile_fast(schema: Schema) -> Any:
         schema,
         validate_formats=True,
         formats=dict.fromkeys(NOTED_FORMATS, _is_noted),
-        pattern_options=jsonschema_rs.RegexOptions(),
+        pattern_options=jsonschema_rs.RegexOptions(size_limit=1 << 20),
         offline=True,
     )
 
@@ -268,34 +225,53 @@ def validator_of(schema: Schema, digest: str | None = None) -> Validator:
     key = digest or digest_of(schema)
     found = _validators.get(key)
     if found is None:
-        fast = compile_fast(schema)
-
-        def found(value: Any) -> list[FieldError]:
-            return [] if fast.is_valid(value) else _explain_surely(fast, schema, value)
-
+        found = _bounded(schema)
         if len(_validators) >= 4_000:
             _validators.clear()  # rare, cheap to fill again
         _validators[key] = found
     return found
 
 
+def _bounded(schema: Schema) -> Validator:
+    fast, load = compile_fast(schema), schema_costs.load_of(schema)
+
+    def find(value: Any) -> list[FieldError]:
+        weight = schema_costs.weigh(value)
+        steps = weight.steps(load)
+        if steps > schema_costs.MAX_STEPS:
+            return [_finding("", N_("There is too much in it to be checked; send smaller parts"))]
+        try:
+            if fast.is_valid(value):
+                return []
+            if steps <= MAX_EXPLAINED_STEPS:
+                return _explain_surely(fast, schema, value)
+            if weight.containers + weight.plain <= MAX_PLACED_NODES:
+                return _first(fast, value)
+        except UnicodeEncodeError:
+            return [_half_a_character()]
+        return [_finding("", N_("Something in it does not fit; it is too large to say where"))]
+
+    return find
+
+
 def _explain_surely(fast: Any, schema: Schema, value: Any) -> list[FieldError]:
-    findings = explain(schema, value)
-    if findings:
-        return findings
     # the hot path decides; when the explainer sees nothing its own words are used
-    first = next(iter(fast.iter_errors(value)))
-    return [{"pointer": _pointer(first.instance_path), "message": str(first.message)[:300]}]
+    return explain(schema, value) or _first(fast, value)
+
+
+def _first(fast: Any, value: Any) -> list[FieldError]:
+    """Say the first thing that the fast validator finds wrong."""
+    try:
+        fast.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        below, msgid, params = words_of(error.kind)
+        return [{"pointer": _pointer(error.instance_path) + below, "message": say(msgid, **params)}]
+    return []
 
 
 @lru_cache(maxsize=4_000)
 def _pattern_validator(pattern: str) -> Any:
     return compile_fast({"pattern": pattern})
-
-
-@lru_cache(maxsize=64)
-def _format_validator(name: str) -> Any:
-    return compile_fast({"format": name})
 
 
 # --- the explainer -------------------------------------------------------------------------------
@@ -331,13 +307,23 @@ def _pattern(_v: Any, pattern: str, value: Any, _s: Any) -> Iterator[ValidationE
 
 
 def _format(_v: Any, name: str, value: Any, _s: Any) -> Iterator[ValidationError]:
-    if not _format_validator(name).is_valid(value):
+    if not _rule_validator("format", name).is_valid(value):
         yield ValidationError("format")
 
 
+@lru_cache(maxsize=256)
+def _rule_validator(rule: str, limit: Any) -> Any:
+    return compile_fast({rule: limit})
+
+
 def _multiple_of(_v: Any, factor: Any, value: Any, _s: Any) -> Iterator[ValidationError]:
-    if _is_number(None, value) and not compile_fast({"multipleOf": factor}).is_valid(value):
+    if _is_number(None, value) and not _rule_validator("multipleOf", factor).is_valid(value):
         yield ValidationError("multipleOf")
+
+
+def _unique(_v: Any, wanted: Any, value: Any, _s: Any) -> Iterator[ValidationError]:
+    if wanted and not _rule_validator("uniqueItems", True).is_valid(value):
+        yield ValidationError("uniqueItems")
 
 
 def _pattern_properties(
@@ -371,6 +357,7 @@ _Explainer: Any = _extend(
         "pattern": _pattern,
         "format": _format,
         "multipleOf": _multiple_of,
+        "uniqueItems": _unique,
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional,
     },
@@ -380,12 +367,8 @@ _Explainer: Any = _extend(
 )
 
 
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
 def _pointer(path: Any) -> str:
-    return "".join(f"/{_escape(str(part))}" for part in path)
+    return "".join(f"/{escape(str(part))}" for part in path)
 
 
 def _describe(error: ValidationError) -> FieldError:

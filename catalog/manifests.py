@@ -76,7 +76,8 @@ def check(text: str) -> Checked:
     if not problems:
         problems = _check_meaning(document)
     findings = [_placed(problem, places) for problem in doubles + problems]
-    findings += [_placed(hint, places, "warning") for hint in _hints(document) if not problems]
+    hints = [] if problems else _hints(document)
+    findings += [_placed(hint, places, "warning") for hint in hints]
     return Checked(document, sorted(findings, key=lambda found: (found.line, found.column)))
 
 

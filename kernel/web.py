@@ -16,7 +16,7 @@ from sqlmodel import Session
 from werkzeug.exceptions import HTTPException
 
 from kernel import documents, ids, log
-from kernel.errors import FieldError, Invalid, Malformed, Problem, UnsupportedMedia
+from kernel.errors import N_, FieldError, Invalid, Malformed, Problem, UnsupportedMedia
 from kernel.settings import settings
 
 _logger = log.get_logger(__name__)
@@ -144,6 +144,12 @@ def install_problems(app: Flask) -> None:
             if name.lower() in {"allow", "location"}:
                 answer.headers[name] = value
         return answer
+
+    @app.errorhandler(OverflowError)
+    def _too_large(error: OverflowError) -> Response:
+        # a number or a day that no column, and no calendar, reaches to: the caller's value
+        _logger.warning("value_out_of_range", path=request.path, error=str(error)[:200])
+        return answer_problem(Invalid(detail=N_("A number or a time is out of range")))
 
     @app.errorhandler(Exception)
     def _crash(error: Exception) -> Response:

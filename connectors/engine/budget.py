@@ -41,5 +41,5 @@ def cost_of(value: Any) -> int:
         _, digits, exponent = value.as_tuple()
         return (len(digits) + abs(int(exponent))) // 200
     if isinstance(value, int):
-        return value.bit_length() // 600
+        return value.bit_length() ** 2 // 1_000_000  # digits come one by one
     return len(value) // 8 if isinstance(value, list) else 0
