@@ -8,11 +8,11 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
 from connectors.claims import LEASE_SECONDS
-from connectors.keys import among
 from connectors.masking import keep
 from connectors.stepping import Moving, Note
-from connectors.tables import Connection, Run, Step
+from connectors.tables import RUN, STEP, Connection
 from kernel import clock
+from kernel.columns import one_of
 from kernel.database import store_now, write
 
 _RESTING = {"succeeded", "skipped", "parked"}
@@ -35,33 +35,30 @@ def _record(session: Session, worker_id: str, movings: Sequence[Moving]) -> list
     if not held:
         return []
     _write_notes(session, held)
-    table = Run.__table__  # type: ignore[attr-defined]
-    rows = [_row(moving, now) for moving in held]
-    columns = [name for name in rows[0] if not name.startswith("key_")]
-    session.connection().execute(
-        update(table)
-        .where(
-            table.c.organization_id == bindparam("key_organization"),
-            table.c.id == bindparam("key_id"),
-        )
-        .values({name: bindparam(name) for name in columns}),
-        rows,
-    )
+    for values, ids, tenants in _alike(held, now):
+        session.connection().execute(_UPDATE_RUNS, {**values, "ids": ids, "tenants": tenants})
     _mark_connections(session, held)
     return held
 
 
+_STILL_OURS = select(RUN.c.organization_id, RUN.c.id, RUN.c.lease_epoch).where(
+    one_of(RUN.c.organization_id, "tenants"),
+    one_of(RUN.c.id, "ids"),
+    RUN.c.state == "leased",
+    RUN.c.lease_owner == bindparam("worker"),
+)
+_HELD = {"sqlite": _STILL_OURS, "postgresql": _STILL_OURS.with_for_update()}
+
+
 def _held(session: Session, worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
     """Return those whose lease is still ours: same owner, same epoch."""
-    keys = [(moving.organization_id, moving.id) for moving in movings]
-    statement = select(col(Run.organization_id), col(Run.id), col(Run.lease_epoch)).where(
-        among(Run, keys),
-        col(Run.state) == "leased",
-        col(Run.lease_owner) == worker_id,
-    )
-    if session.get_bind().dialect.name == "postgresql":
-        statement = statement.with_for_update()
-    epochs = {(row[0], row[1]): row[2] for row in session.execute(statement)}
+    keys = {
+        "tenants": sorted({moving.organization_id for moving in movings}),
+        "ids": [moving.id for moving in movings],
+        "worker": worker_id,
+    }
+    statement = _HELD[session.get_bind().dialect.name]
+    epochs = {(row[0], row[1]): row[2] for row in session.connection().execute(statement, keys)}
     return [
         moving
         for moving in movings
@@ -73,8 +70,6 @@ def _row(moving: Moving, now: datetime) -> dict[str, Any]:
     is_leased = moving.state == "leased"
     is_resting = moving.state in _RESTING
     return {
-        "key_organization": moving.organization_id,
-        "key_id": moving.id,
         "state": moving.state,
         "lane": moving.lane,
         "next_step": moving.position,
@@ -92,6 +87,37 @@ def _row(moving: Moving, now: datetime) -> dict[str, Any]:
     }
 
 
+def _alike(
+    held: Sequence[Moving], now: datetime
+) -> list[tuple[dict[str, Any], list[str], list[str]]]:
+    """Put runs together that came to rest alike: most of a batch is one statement then."""
+    groups: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {}
+    for moving in held:
+        values = _row(moving, now)
+        _, ids, tenants = groups.setdefault(repr(values), (values, [], []))
+        ids.append(moving.id)
+        tenants.append(moving.organization_id)
+    return list(groups.values())
+
+
+_RUN_COLUMNS = (
+    "state",
+    "lane",
+    "next_step",
+    "next_at",
+    "attempt_count",
+    "lease_until",
+    "crash_count",
+    "cause",
+    "say",
+    "detail",
+    "finished_at",
+)
+_UPDATE_RUNS = (
+    update(RUN)
+    .where(one_of(RUN.c.organization_id, "tenants"), one_of(RUN.c.id, "ids"))
+    .values({name: bindparam(name) for name in _RUN_COLUMNS})
+)
 _NOTE_COLUMNS = (
     "state",
     "attempt_count",
@@ -106,6 +132,16 @@ _NOTE_COLUMNS = (
 )
 
 
+_INSERT_STEPS = insert(STEP)
+_UPDATE_STEPS = (
+    update(STEP)
+    .where(
+        STEP.c.organization_id == bindparam("key_organization"), STEP.c.id == bindparam("key_id")
+    )
+    .values({name: bindparam(name) for name in _NOTE_COLUMNS})
+)
+
+
 def _write_notes(session: Session, held: Sequence[Moving]) -> None:
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
@@ -117,20 +153,11 @@ def _write_notes(session: Session, held: Sequence[Moving]) -> None:
                 changed.append(
                     {"key_organization": moving.organization_id, "key_id": note.id, **_kept(note)}
                 )
-    table = Step.__table__  # type: ignore[attr-defined]
     connection = session.connection()
     if new:
-        connection.execute(insert(table), new)
+        connection.execute(_INSERT_STEPS, new)
     if changed:
-        connection.execute(
-            update(table)
-            .where(
-                table.c.organization_id == bindparam("key_organization"),
-                table.c.id == bindparam("key_id"),
-            )
-            .values({name: bindparam(name) for name in _NOTE_COLUMNS}),
-            changed,
-        )
+        connection.execute(_UPDATE_STEPS, changed)
 
 
 def _new_step(moving: Moving, note: Note) -> dict[str, Any]:

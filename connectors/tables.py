@@ -166,3 +166,8 @@ class Step(Owned, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
     elapsed_ms: int | None = None
     status: int | None = None  # HTTP status of the last answer
+
+
+# The tables for statements: to a type checker the attributes above are plain values.
+RUN: Any = Run.__table__  # type: ignore[attr-defined]
+STEP: Any = Step.__table__  # type: ignore[attr-defined]

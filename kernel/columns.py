@@ -81,13 +81,17 @@ class one_of(FunctionElement[bool]):  # noqa: N801 - reads as a condition
         """Compare `column` with the execution's parameter `name`."""
         super().__init__(column, bindparam(name, type_=_Texts()))
 
+    def self_group(self, against: Any = None) -> Any:  # noqa: ARG002
+        """Stay as it is: SQLite would be asked whether it `= 1`, and then read the whole table."""
+        return self
+
 
 @compiles(one_of)
 def _write_one_of(element: Any, compiler: Any, **options: Any) -> str:
     column, values = (compiler.process(part, **options) for part in element.clauses)
     if compiler.dialect.name == "postgresql":
         return f"{column} = ANY({values})"
-    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - names and binds
+    return f"{column} IN (SELECT CAST(value AS TEXT) FROM json_each({values}))"  # noqa: S608
 
 
 class Table(SQLModel):

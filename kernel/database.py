@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
@@ -79,7 +79,7 @@ def _connect_sqlite(url: str, begin: str) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
-        pool_size=4 if begin == "BEGIN" else 1,
+        pool_size=4,
         max_overflow=64,
         connect_args={"check_same_thread": False, "timeout": 10, "cached_statements": 512},
     )
@@ -191,17 +191,20 @@ def _outages() -> Iterator[None]:
 def _enter_tenant(session: Session, tenant: Tenant) -> None:
     """Tell PostgreSQL's row security who we act for; one retry replaces a stale connection."""
     name = "*" if isinstance(tenant, Every) else tenant
-    statement = text("SELECT set_config('app.organization_id', :name, true)")
     try:
-        session.execute(statement, {"name": name})
+        row = session.connection().execute(_ENTER, {"name": name}).one()
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
         session.rollback()
-        session.execute(statement, {"name": name})
+        row = session.connection().execute(_ENTER, {"name": name}).one()
+    session.info["now"] = row[1]
 
 
-def _open_session(bind: Engine) -> Session:
+_ENTER = text("SELECT set_config('app.organization_id', :name, true), clock_timestamp()")
+
+
+def _open_session(bind: Engine | Connection) -> Session:
     return Session(bind, expire_on_commit=False, autoflush=True)
 
 
@@ -244,8 +247,8 @@ def reading(tenant: Tenant) -> Iterator[Session]:
 def write(work: Callable[[Session], T], tenant: Tenant = EVERY) -> T:
     """Run `work(session)` and return its result once it is committed.
 
-    On SQLite the writer thread puts many callers' work into one commit, each in its savepoint, so
-    `work` must be short and wait for nothing. Only a failing commit fails everybody in it.
+    On SQLite the writer thread puts many callers' work into one commit, so `work` must be short
+    and wait for nothing. It may be asked twice, the first time undone, when a neighbour failed.
     """
     store = _store()
     if not store.is_sqlite:
@@ -271,57 +274,63 @@ def _start_writer(store: _Store) -> None:
 
 
 def _write_for_ever(store: _Store) -> None:
+    connection: Connection | None = None
     while True:
         jobs = [store.jobs.get()]
         with store.write_lock:
             # whatever arrived while the lock or the last commit held us goes along
             while len(jobs) < GROUP_LIMIT and not store.jobs.empty():
                 jobs.append(store.jobs.get())
-            _commit_together(store, jobs)
-
-
-def _commit_together(store: _Store, jobs: Sequence[_Job]) -> None:
-    outcomes: list[tuple[_Job, Any, Exception | None]] = []
-    _inside.busy = True
-    try:
-        with _outages(), _open_session(store.writer) as session:
-            if len(jobs) == 1:  # nobody to protect: a failure may undo the whole transaction
-                outcomes.append((jobs[0], jobs[0].work(session), None))
+            try:
+                if connection is None or connection.invalidated:
+                    with _outages():
+                        connection = store.writer.connect()
+            except Exception as error:  # noqa: BLE001 - told to the callers
+                for job in jobs:
+                    job.future.set_exception(error)
             else:
-                outcomes += [(job, *_run_job(session, job)) for job in jobs]
-            session.commit()
-            _run_after_commit(session)
-    except Exception as error:  # noqa: BLE001 - the commit failed: so did every caller in it
+                _commit_together(connection, jobs)
+
+
+def _commit_together(connection: Connection, jobs: Sequence[_Job]) -> None:
+    """Commit many callers' work as one; when one of them fails, each does it again alone."""
+    try:
+        results = _commit(connection, jobs)
+    except StoreUnavailable as error:
         for job in jobs:
             job.future.set_exception(error)
-        return
+    except Exception as error:  # noqa: BLE001 - told to the caller
+        if len(jobs) == 1:
+            jobs[0].future.set_exception(error)
+        else:
+            for job in jobs:
+                _commit_together(connection, [job])
+    else:
+        for job, result in zip(jobs, results, strict=True):
+            job.future.set_result(result)
+
+
+def _commit(connection: Connection, jobs: Sequence[_Job]) -> list[Any]:
+    _inside.busy = True
+    try:
+        with _outages(), _open_session(connection) as session:
+            results = []
+            for job in jobs:
+                results.append(job.work(session))
+                session.flush()
+            session.commit()
+            _run_after_commit(session)
+            return results
     finally:
         _inside.busy = False
-    for job, result, failure in outcomes:
-        if failure is None:
-            job.future.set_result(result)
-        else:
-            job.future.set_exception(failure)
-
-
-def _run_job(session: Session, job: _Job) -> tuple[Any, Exception | None]:
-    try:
-        with session.begin_nested():
-            result = job.work(session)
-            session.flush()  # so that a constraint fails inside this caller's savepoint
-        return result, None
-    except (OperationalError, PoolTimeout):
-        raise  # the store itself is in trouble: nobody's work in this commit can stand
-    except Exception as error:  # noqa: BLE001 - belongs to this caller alone
-        return None, error
 
 
 def store_now(session: Session) -> datetime:
-    """Return the store's clock: PostgreSQL's own, so that no skewed worker moves a lease."""
-    if session.get_bind().dialect.name == "sqlite":
-        return clock.now()
-    found: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    return found.astimezone(UTC) + clock.shift()
+    """Return the store's clock as the transaction began: PostgreSQL's own, so that no skewed
+    worker moves a lease.
+    """
+    found: datetime | None = session.info.get("now")
+    return clock.now() if found is None else found.astimezone(UTC) + clock.shift()
 
 
 def insert_ignore(

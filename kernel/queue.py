@@ -23,7 +23,7 @@ _logger = log.get_logger(__name__)
 # A process rings the same bell at most this often; the first ring of a quiet time goes at once.
 # Whoever was rung out of bed looks around for longer than that before it lies down again.
 RING_GAP_SECONDS = 0.1
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
 MEMORY = "memory://"
 
 

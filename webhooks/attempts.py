@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session
 
 from kernel import clock, http, log
+from kernel.columns import one_of
 from kernel.http import Failure, Request, Response
 from kernel.ids import new_id
 from webhooks import endpoints, leases, retry
@@ -118,18 +119,34 @@ def _next_wave(parcels: list[Parcel]) -> tuple[list[Parcel], list[Parcel]]:
     return wave, rest
 
 
+_STILL_HELD = (
+    select(DELIVERY.c.organization_id, DELIVERY.c.id)
+    .where(
+        one_of(DELIVERY.c.organization_id, "tenants"),
+        one_of(DELIVERY.c.id, "ids"),
+        DELIVERY.c.lease_owner == bindparam("owner"),
+        leases.is_in(DELIVERY.c.state, "leased"),
+    )
+    .order_by(DELIVERY.c.organization_id, DELIVERY.c.id)
+)
+_LOCKED = {"sqlite": _STILL_HELD, "postgresql": _STILL_HELD.with_for_update()}
+
+
+def _still_held(session: Session) -> Any:
+    return _LOCKED[session.get_bind().dialect.name]
+
+
 def record(session: Session, batch: Batch) -> int:
     """Write a batch's attempts and next states down; rows whose lease was lost are left alone."""
     parcels = [tried.parcel for tried in batch.tried] + batch.held_back
     if not parcels:
         return 0
-    held = [(p.organization_id, p.delivery_id) for p in parcels]
-    locked = (
-        select(DELIVERY.c.organization_id, DELIVERY.c.id)
-        .where(leases.any_of(DELIVERY, held), leases.still_held(parcels[0].lease_owner))
-        .order_by(DELIVERY.c.organization_id, DELIVERY.c.id)
-    )
-    ours = {tuple(row) for row in session.execute(locked.with_for_update())}
+    held = {
+        "tenants": sorted({parcel.organization_id for parcel in parcels}),
+        "ids": [parcel.delivery_id for parcel in parcels],
+        "owner": parcels[0].lease_owner,
+    }
+    ours = {tuple(row) for row in session.connection().execute(_still_held(session), held)}
     tried = [t for t in batch.tried if (t.parcel.organization_id, t.parcel.delivery_id) in ours]
     held_back = [p for p in batch.held_back if (p.organization_id, p.delivery_id) in ours]
     if len(ours) < len(parcels):
@@ -153,12 +170,20 @@ def _endpoint_states(
     session: Session, parcels: Iterable[Parcel]
 ) -> dict[tuple[str, str], tuple[str, datetime | None]]:
     wanted = {_target_key(parcel) for parcel in parcels}
-    found = session.execute(
-        select(
-            ENDPOINT.c.organization_id, ENDPOINT.c.id, ENDPOINT.c.state, ENDPOINT.c.failing_since
-        ).where(leases.any_of(ENDPOINT, wanted))
-    )
+    keys = {
+        "tenants": sorted({organization_id for organization_id, _ in wanted}),
+        "ids": sorted({endpoint_id for _, endpoint_id in wanted}),
+    }
+    found = session.connection().execute(_STATES, keys)
     return {(row[0], row[1]): (row[2], row[3]) for row in found}
+
+
+_STATES = select(
+    ENDPOINT.c.organization_id, ENDPOINT.c.id, ENDPOINT.c.state, ENDPOINT.c.failing_since
+).where(one_of(ENDPOINT.c.organization_id, "tenants"), one_of(ENDPOINT.c.id, "ids"))
+
+
+_INSERT_ATTEMPTS = insert(ATTEMPT)
 
 
 def _insert_attempts(session: Session, tried: list[Tried], now: datetime) -> None:
@@ -182,7 +207,7 @@ def _insert_attempts(session: Session, tried: list[Tried], now: datetime) -> Non
             }
         )
     if rows:
-        session.execute(insert(ATTEMPT), rows)
+        session.connection().execute(_INSERT_ATTEMPTS, rows)
 
 
 def _kept_headers(response: Response | None) -> dict[str, str]:
@@ -254,38 +279,38 @@ def _unchanged(
     }
 
 
+_CHANGED = (
+    "state",
+    "attempt_count",
+    "ladder_step",
+    "next_at",
+    "last_problem",
+    "last_status",
+    "delivered_at",
+)
+_UPDATE = (
+    update(DELIVERY)
+    .where(one_of(DELIVERY.c.organization_id, "tenants"), one_of(DELIVERY.c.id, "ids"))
+    .values(
+        lease_owner=None,
+        lease_until=None,
+        crash_count=0,
+        **{name: bindparam(name) for name in _CHANGED},
+    )
+)
+
+
 def _apply(session: Session, changes: list[dict[str, Any]]) -> None:
-    """Update deliveries: those that end alike in one statement, the others one by one."""
-    alike: dict[tuple[Any, ...], list[tuple[str, str]]] = {}
+    """Update deliveries, those that end alike in one statement."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for change in changes:
-        values = tuple(sorted((k, v) for k, v in change.items() if not k.startswith("b_")))
-        alike.setdefault(values, []).append((change["b_organization_id"], change["b_id"]))
-    singles = []
-    for values, rows in alike.items():
-        if len(rows) == 1:
-            singles.append({"b_organization_id": rows[0][0], "b_id": rows[0][1], **dict(values)})
-            continue
-        session.execute(
-            update(DELIVERY)
-            .where(leases.any_of(DELIVERY, rows))
-            .values(lease_owner=None, lease_until=None, crash_count=0, **dict(values))
-        )
-    if singles:
-        names = [name for name in singles[0] if not name.startswith("b_")]
-        session.connection().execute(
-            update(DELIVERY)
-            .where(
-                DELIVERY.c.organization_id == bindparam("b_organization_id"),
-                DELIVERY.c.id == bindparam("b_id"),
-            )
-            .values(
-                lease_owner=None,
-                lease_until=None,
-                crash_count=0,
-                **{name: bindparam(name) for name in names},
-            ),
-            singles,
-        )
+        alike.setdefault(tuple(change[name] for name in _CHANGED), []).append(change)
+    for values, same in alike.items():
+        keys = {
+            "tenants": sorted({one["b_organization_id"] for one in same}),
+            "ids": [one["b_id"] for one in same],
+        }
+        session.connection().execute(_UPDATE, {**dict(zip(_CHANGED, values, strict=True)), **keys})
 
 
 def _judge_endpoints(

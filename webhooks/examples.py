@@ -4,11 +4,15 @@ import base64
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from catalog import event_types
+from kernel import documents
 from kernel.errors import N_
 from webhooks.tables import Source
 
-BODY = '{"type":"order.paid","data":{"order_no":"SO-1001"}}'
+EXAMPLE = "order.paid"
+GITHUB_EXAMPLE = "ping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +57,15 @@ SCHEMES: Mapping[str, SchemeText] = {
 
 
 def curl(source: Source, url: str, secret: str | None) -> str:
-    """Write shell lines that send one event the way this source wants it."""
-    send = f"curl -X POST {shlex.quote(url)} -H 'content-type: application/json'"
-    lines = [f"BODY={shlex.quote(BODY)}"]
+    """Write shell lines that send one event the way this source wants it, and that it accepts."""
+    lines = [f"BODY={shlex.quote(documents.dump(body(source)).decode())}"]
     options = source.scheme_options
-    header = str(options.get("header", "x-signature"))
-    prefix = str(options.get("prefix", ""))
     if source.scheme == "standard_webhooks":
         key = f"-mac HMAC -macopt hexkey:{_hex(secret)}"
         sign = f"openssl dgst -sha256 {key} -binary | openssl base64 -A"
-        named = '-H "webhook-id: $ID" -H "webhook-timestamp: $TS"'
         lines += [
             "ID=msg_$(date +%s%N); TS=$(date +%s)",
             f"""SIG=$(printf '%s.%s.%s' "$ID" "$TS" "$BODY" | {sign})""",
-            f'{send} {named} -H "webhook-signature: v1,$SIG" -d "$BODY"',
         ]
     elif source.scheme in ("github", "hmac"):
         is_github = source.scheme == "github"
@@ -83,26 +82,78 @@ def curl(source: Source, url: str, secret: str | None) -> str:
             f"SIG=$(printf '%s' \"{stamp}$BODY\" | openssl dgst -{algorithm}"
             f" -hmac {shlex.quote(secret or '')} {ending})"
         )
-        lines.append(send + _proof(source, header, prefix) + ' -d "$BODY"')
-    elif source.scheme == "token":
-        name = str(options.get("header", "authorization"))
-        lines.append(f'{send} -H {shlex.quote(f"{name}: {prefix}{secret}")} -d "$BODY"')
+    headers = ["'content-type: application/json'", *_proof(source, secret), *_type_header(source)]
+    call = [f"curl -X POST {shlex.quote(url)}", *(f"-H {one}" for one in headers), '-d "$BODY"']
+    return "\n".join([*lines, " \\\n  ".join(call)])
+
+
+def body(source: Source) -> Any:
+    """Return a message that this source takes: its type where the rules look, the data complete."""
+    rules = source.type_rules
+    origin, named = rules.get("from", "envelope"), str(rules.get("value") or "")
+    if origin == "envelope":
+        return {"type": EXAMPLE, "data": _data(EXAMPLE)}
+    told = named if origin == "fixed" else _told_type(source)
+    data = _data(f"{rules.get('prefix') or ''}{told}")
+    message: Any = {}
+    if rules.get("data_pointer"):
+        _put(message, str(rules["data_pointer"]), data)
     else:
-        lines.append(f'{send} -d "$BODY"')
-    return "\n".join(lines)
+        message = data
+    if origin == "pointer":
+        _put(message, named, told)
+    return message
 
 
-def _proof(source: Source, header: str, prefix: str) -> str:
+def _told_type(source: Source) -> str:
+    is_github = source.scheme == "github" and source.type_rules.get("from") == "header"
+    return GITHUB_EXAMPLE if is_github else EXAMPLE
+
+
+def _data(name: str) -> dict[str, Any]:
+    """Return a known type's sample with the needed fields only: short, and still accepted."""
+    found = event_types.lookup(None, None, name)
+    if found is None or not isinstance(found.sample, dict):
+        return {"order_no": "SO-1001"}
+    needed = found.schema.get("required", ())
+    return {field: value for field, value in found.sample.items() if field in needed}
+
+
+def _put(message: dict[str, Any], pointer: str, value: Any) -> None:
+    *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    for name in parents:
+        inner = message.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return  # the sample's own field stands in the way
+        message = inner
+    message[last] = value
+
+
+def _type_header(source: Source) -> list[str]:
+    rules = source.type_rules
+    if rules.get("from") != "header":
+        return []
+    return [shlex.quote(f"{str(rules.get('value')).lower()}: {_told_type(source)}")]
+
+
+def _proof(source: Source, secret: str | None) -> list[str]:
+    options = source.scheme_options
+    prefix = str(options.get("prefix", ""))
+    if source.scheme == "standard_webhooks":
+        return ['"webhook-id: $ID"', '"webhook-timestamp: $TS"', '"webhook-signature: v1,$SIG"']
     if source.scheme == "github":
-        return (
-            ' -H "x-hub-signature-256: sha256=$SIG" -H "x-github-event: push"'
-            ' -H "x-github-delivery: $(date +%s%N)"'
-        )
-    if source.scheme_options.get("style") == "stripe":
-        return f' -H "{header}: t=$TS,v1=$SIG"'
-    time_header = source.scheme_options.get("timestamp_header")
-    more = f' -H "{time_header}: $TS"' if time_header else ""
-    return f' -H "{header}: {prefix}$SIG"{more}'
+        return ['"x-hub-signature-256: sha256=$SIG"', '"x-github-delivery: $(date +%s%N)"']
+    if source.scheme == "token":
+        header = str(options.get("header", "authorization"))
+        return [shlex.quote(f"{header}: {prefix}{secret}")]
+    if source.scheme != "hmac":
+        return []
+    header = str(options.get("header", "x-signature"))
+    if options.get("style") == "stripe":
+        return [f'"{header}: t=$TS,v1=$SIG"']
+    time_header = options.get("timestamp_header")
+    more = [f'"{time_header}: $TS"'] if time_header else []
+    return [f'"{header}: {prefix}$SIG"', *more]
 
 
 def _stamp(source: Source) -> str:

@@ -177,11 +177,6 @@ def owner_name(worker_id: str) -> str:
     return f"{worker_id}/{new_id('ls')}"
 
 
-def still_held(owner: str) -> Any:
-    """Return the condition that only deliveries still under this lease fulfil."""
-    return (DELIVERY.c.lease_owner == owner) & is_in(DELIVERY.c.state, "leased")
-
-
 def reclaim(session: Session) -> int:
     """Take back what leases ran out on; what was in too many crashes waits for a person."""
     return _take_back(session, DELIVERY.c.lease_until < store_now(session))

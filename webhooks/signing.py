@@ -58,7 +58,8 @@ def _standard_webhooks(
     options: Mapping[str, Any],
     now: datetime,
 ) -> Verified:
-    prefix = "webhook" if "webhook-id" in headers else "svix"
+    is_svix = "svix-id" in headers and "webhook-id" not in headers
+    prefix = "svix" if is_svix else "webhook"
     message_id = _header(headers, f"{prefix}-id")
     stamp = _header(headers, f"{prefix}-timestamp")
     given = _header(headers, f"{prefix}-signature")

@@ -9,7 +9,7 @@ from factories import webhooks as make
 
 from kernel import clock
 from kernel.http import Response
-from webhooks import drain, examples, signing, sources
+from webhooks import drain, examples, intake, signing, sources
 from webhooks.tables import Delivery, Endpoint, Event, Source
 
 SAID = "<script>alert(1)</script>"
@@ -168,26 +168,57 @@ def test_strangers_and_readers_get_nothing(app, client, filled):
         assert plain.get(path).status_code == 403
 
 
-def test_the_curl_example_really_sends(client, seat):
-    """The lines people copy are run by a shell against a recording target and verified."""
-    for scheme, options in (
-        ("standard_webhooks", {}),
-        ("github", {}),
-        ("hmac", {"header": "x-sig", "prefix": "sha256="}),
-        ("hmac", {"header": "x-sig", "encoding": "base64", "algorithm": "sha512"}),
-        ("hmac", {"header": "x-sig", "timestamp_header": "x-time"}),
-        ("hmac", {"header": "x-sig", "style": "stripe"}),
-        ("token", {"header": "authorization", "prefix": "Bearer "}),
-    ):
-        source = make.in_transaction(
-            lambda s, scheme=scheme, options=options: make.make_source(
-                s, seat, scheme=scheme, scheme_options=options
-            )
+@pytest.mark.parametrize(
+    ("scheme", "options", "rules"),
+    [
+        ("standard_webhooks", {}, {}),
+        ("github", {}, {"from": "header", "value": "X-GitHub-Event", "prefix": "github."}),
+        ("hmac", {"header": "x-sig", "prefix": "sha256="}, {}),
+        ("hmac", {"header": "x-sig", "encoding": "base64", "algorithm": "sha512"}, {}),
+        (
+            "hmac",
+            {"header": "x-sig", "timestamp_header": "x-time"},
+            {"from": "fixed", "value": "order.paid"},
+        ),
+        (
+            "hmac",
+            {"header": "x-sig", "style": "stripe"},
+            {"from": "pointer", "value": "/event/name"},
+        ),
+        (
+            "token",
+            {"header": "authorization", "prefix": "Bearer "},
+            {"from": "header", "value": "X-Event"},
+        ),
+        ("none", {}, {"from": "pointer", "value": "/topic", "data_pointer": "/payload/order"}),
+    ],
+)
+def test_the_curl_example_is_sent_verified_and_accepted(client, seat, scheme, options, rules):
+    """The lines people copy are run by a shell, and the source takes what they send."""
+    source = make.in_transaction(
+        lambda s: make.make_source(
+            s,
+            seat,
+            scheme=scheme,
+            scheme_options=options,
+            rules=rules or None,
+            unknown_types="reject",
         )
-        secret = sources.secret_of(source)
-        with make.sink() as target:
-            script = examples.curl(source, target.url, secret)
-            subprocess.run(["bash", "-c", script], check=True, capture_output=True)
-            ((_, headers, body),) = target.requests
-        assert signing.verify(scheme, body, headers, [secret], options, clock.now()), script
-        assert json.loads(body)["type"] == "order.paid"
+    )
+    secret = sources.secret_of(source)
+    with make.sink() as target:
+        script = examples.curl(source, target.url, secret)
+        subprocess.run(["bash", "-c", script], check=True, capture_output=True)
+        ((_, headers, body),) = target.requests
+    assert signing.verify(scheme, body, headers, [secret or ""], options, clock.now()), script
+    token = sources.url_of(source).rpartition("/")[2]
+    taken = intake.take_in(token, headers, lambda _most: body)
+    assert (len(taken.accepted), taken.rejected) == (1, []), script
+    expected = "github.ping" if scheme == "github" else "order.paid"
+    assert [event.type for event in make.rows(Event)] == [expected]
+
+
+def test_the_blank_after_bearer_is_kept(client, seat):
+    post(client, "/sources", name="Form", scheme="token", header="authorization", prefix="Bearer ")
+    (source,) = make.rows(Source)
+    assert source.scheme_options["prefix"] == "Bearer "

@@ -68,11 +68,13 @@ def create_source() -> Any:
 
 
 def _options() -> dict[str, Any]:
-    names = ("header", "prefix", "algorithm", "encoding", "style", "timestamp_header", "id_header")
-    options = {name: typed(name) for name in names if typed(name)}
     if typed("scheme") == "github":
         return {}
-    return options
+    names = ("header", "algorithm", "encoding", "style", "timestamp_header", "id_header")
+    options = {name: typed(name) for name in names if typed(name)}
+    # the blank at the end belongs to it: "Bearer " stands before the token
+    prefix = request.form.get("prefix", "")[:300].replace("\0", "").lstrip()
+    return {**options, "prefix": prefix} if prefix else options
 
 
 def _rules() -> dict[str, Any]:
