@@ -17,7 +17,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from kernel.errors import N_
+from kernel.errors import N_, Invalid
 from webhooks.errors import BadSignature
 
 TOLERANCE_SECONDS = 300
@@ -108,7 +108,8 @@ def _github(
     given = _header(headers, "x-hub-signature-256")
     found = False
     for secret in secrets:
-        expected = "sha256=" + hmac.digest(secret.encode(), raw, "sha256").hex()
+        key = _not_empty(secret.encode())
+        expected = "sha256=" + hmac.digest(key, raw, "sha256").hex()
         found |= _same(expected.encode(), given)
     if not found:
         raise BadSignature
@@ -189,7 +190,7 @@ def _token(
     prefix = str(options.get("prefix", ""))
     found = False
     for secret in secrets:
-        found |= _same((prefix + secret).encode(), given)
+        found |= bool(secret) and _same((prefix + secret).encode(), given)
     if not found:
         raise BadSignature
     return Verified(headers.get(str(options.get("id_header", "")).lower()))
@@ -255,21 +256,44 @@ def _key(secret: str) -> bytes:
     """Read a Standard Webhooks secret: `whsec_` and base64, with or without the prefix."""
     text = secret.removeprefix("whsec_")
     try:
-        return base64.b64decode(text, validate=True)
+        return _not_empty(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError):
-        return text.encode()
+        return _not_empty(text.encode())
+
+
+def _not_empty(key: bytes) -> bytes:
+    """Refuse the key that everybody knows."""
+    if not key:
+        raise BadSignature(code="scheme_unknown")
+    return key
+
+
+def check_secret(scheme: str, secret: str, options: Mapping[str, Any]) -> None:
+    """Refuse a secret that no message could be checked with; raises Invalid."""
+    try:
+        if scheme == "standard_webhooks" and secret.startswith("whpk_"):
+            Ed25519PublicKey.from_public_bytes(base64.b64decode(secret[5:], validate=True))
+        elif scheme == "standard_webhooks":
+            _key(secret)
+        elif scheme == "hmac":
+            _plain_key(secret, options)
+        elif not secret.strip():
+            raise BadSignature
+    except (BadSignature, ValueError) as error:
+        message = N_("This secret is empty or cannot be read")
+        raise Invalid(errors=[{"pointer": "/secret", "message": message}]) from error
 
 
 def _plain_key(secret: str, options: Mapping[str, Any]) -> bytes:
     encoding = options.get("secret_encoding")
     try:
         if encoding == "base64":
-            return base64.b64decode(secret, validate=True)
+            return _not_empty(base64.b64decode(secret, validate=True))
         if encoding == "hex":
-            return bytes.fromhex(secret)
+            return _not_empty(bytes.fromhex(secret))
     except ValueError as error:
         raise BadSignature from error
-    return secret.encode()
+    return _not_empty(secret.encode())
 
 
 def new_secret() -> str:

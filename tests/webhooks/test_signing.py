@@ -61,6 +61,15 @@ def test_the_published_vector():
     assert verified.sent_at == at
 
 
+@pytest.mark.parametrize(
+    ("headers", "missing"), [({}, "webhook-id"), ({"svix-id": "msg_1"}, "svix-timestamp")]
+)
+def test_a_missing_header_is_called_by_the_name_the_sender_uses(headers, missing):
+    with pytest.raises(BadSignature) as caught:
+        check("standard_webhooks", b"{}", headers)
+    assert caught.value.params == {"header": missing}
+
+
 def test_every_changed_part_is_refused():
     raw = b'{"a":1}'
     good = standard(raw)

@@ -88,6 +88,7 @@ def go(path: str, done: str = "saved") -> Response:
     return make_response(redirect(f"{path}?done={done}", 303))
 
 
-def typed(name: str, limit: int = 300) -> str:
+def typed(name: str, limit: int = 300, *, keep_end: bool = False) -> str:
     """Return what was typed into a field, without NUL and cut where nobody types by hand."""
-    return request.form.get(name, "")[:limit].replace("\0", "").strip()
+    text = request.form.get(name, "")[:limit].replace("\0", "").lstrip()
+    return text if keep_end else text.rstrip()

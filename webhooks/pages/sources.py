@@ -70,11 +70,10 @@ def create_source() -> Any:
 def _options() -> dict[str, Any]:
     if typed("scheme") == "github":
         return {}
-    names = ("header", "algorithm", "encoding", "style", "timestamp_header", "id_header")
-    options = {name: typed(name) for name in names if typed(name)}
-    # the blank at the end belongs to it: "Bearer " stands before the token
-    prefix = request.form.get("prefix", "")[:300].replace("\0", "").lstrip()
-    return {**options, "prefix": prefix} if prefix else options
+    names = ("header", "prefix", "algorithm", "encoding", "style", "timestamp_header", "id_header")
+    # the blank at a prefix's end belongs to it: "Bearer " stands before the token
+    options = {name: typed(name, keep_end=name == "prefix") for name in names}
+    return {name: value for name, value in options.items() if value}
 
 
 def _rules() -> dict[str, Any]:
