@@ -107,8 +107,11 @@ ORIGINS = {
 }
 
 
-def facet_word(facet: str, value: str) -> str:
-    """Return the message id of a facet's value; unknown values stand for themselves."""
+def facet_word(facet: str, value: str) -> str | None:
+    """Return the message id of a facet's value; None for one that nobody knows.
+
+    What a reader wrote into the address must not be translated: the answer counts as safe markup.
+    """
     tables = {
         "licence": LICENCES,
         "size": SIZES,
@@ -116,4 +119,4 @@ def facet_word(facet: str, value: str) -> str:
         "chinese_ui": ANSWERS,
         "sso": SIGN_ON,
     }
-    return tables.get(facet, {}).get(value, value)
+    return tables.get(facet, {}).get(value)

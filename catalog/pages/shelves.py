@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from flask import request
 
-from catalog import apps, bundles, pictures, search, shapes, slots
+from catalog import apps, bundles, event_types, pictures, search, shapes, slots
 from catalog.pages.drawing import blueprint, draw
 from catalog.tables import Bundle
 from identity.guard import public
@@ -150,11 +150,21 @@ def bundle_page(key: str) -> Any:
         by_slot=by_slot,
         names={member.app.key: member.app.name for member in present},
         slot_of={member.app.key: member.slots[0] for member in present},
+        event_titles=_event_titles(bundle),
         picture=_picture(bundle, by_slot),
         can_install=bundles.can_install(bundle, present),
         estimate=bundles.estimate(bundle),
         assumptions=bundles.assumptions(),
     )
+
+
+def _event_titles(bundle: Bundle) -> dict[str, Any]:
+    """Name the events that start a bundle's flows; one outside the vocabulary keeps its code."""
+    titles = {}
+    for name in {flow["event"] for flow in bundle.plan.get("flows", []) if flow.get("event")}:
+        found = event_types.lookup(None, None, name)
+        titles[name] = found.title if found else {"zh": name, "en": name}
+    return titles
 
 
 def _picture(bundle: Bundle, by_slot: dict[str, list[bundles.Member]]) -> pictures.Picture:

@@ -60,14 +60,29 @@ def _check_intent() -> None:
 def _check_permissions(who: Principal, access: Access) -> None:
     for permission in access.permissions:
         if not who.may(permission):
-            raise Forbidden(
-                detail=N_(
-                    "This needs the permission “%(permission)s”. An owner of your organization "
-                    "can give you a role that has it."
-                ),
-                code="missing_permission",
-                permission=gettext(roles.PERMISSIONS[permission]),
-            )
+            raise _missing(who, permission)
+
+
+def _missing(who: Principal, permission: str) -> Forbidden:
+    """Say what is missing: a role, or that the firm is no vendor or does not run the hub."""
+    as_member = roles.permissions_of(who.role)
+    if permission in roles.permissions_of(who.role, is_vendor=True) - as_member:
+        return Forbidden(
+            detail=N_("This page is for vendors. Your organization can apply to become one."),
+            code="not_vendor",
+        )
+    if permission in roles.permissions_of(who.role, is_operator=True) - as_member:
+        return Forbidden(
+            detail=N_("This page is for the people who run this hub."), code="not_operator"
+        )
+    return Forbidden(
+        detail=N_(
+            "This needs the permission “%(permission)s”. An owner of your organization "
+            "can give you a role that has it."
+        ),
+        code="missing_permission",
+        permission=gettext(roles.PERMISSIONS[permission]),
+    )
 
 
 def _without_seat() -> Any:

@@ -6,7 +6,7 @@ import pytest
 from factories.catalog import manifest_text
 from factories.identity import make_member, make_organization, sign_in
 
-from catalog import seed
+from catalog import bundles, search, seed
 from kernel.database import EVERY, transaction
 
 HTML = {"Accept": "text/html"}
@@ -96,6 +96,38 @@ def test_facets_keep_their_choice_in_the_address(hub, client):
     assert "/apps?slot=rnd&amp;layer=security" in page or "slot=rnd&amp;layer=" in page
 
 
+@pytest.mark.parametrize("facet", search.FACETS)
+def test_a_filter_nobody_knows_is_shown_as_written_and_never_as_markup(hub, client, facet):
+    answer = client.get("/apps", query_string={facet: "<b id=x>%("}, headers=HTML)
+    assert answer.status_code == 200
+    assert "<b id=x>" not in answer.text
+    assert "&lt;b id=x&gt;%(" in answer.text
+
+
+def test_a_bundle_names_its_events_in_words(hub, client):
+    page = client.get("/bundles/order-to-chat?lang=zh", headers=HTML).text
+    assert "订单已付款" in page
+    assert "<dd>–</dd>" not in page  # a cost that is not there is left out
+
+
+def test_who_may_not_install_is_told_who_may(hub, client, monkeypatch):
+    monkeypatch.setattr(bundles, "INSTALLABLE", [lambda _session, key: key.startswith("demo-")])
+    assert "/bundles/order-to-chat/install" in client.get("/bundles/order-to-chat").text
+    enter(client, role="member")
+    for path in ("/bundles/order-to-chat", "/apps/demo-erp"):
+        page = client.get(f"{path}?lang=en", headers=HTML).text
+        assert f"{path}/install" not in page
+        assert "An owner, administrator or purchaser" in page
+
+
+def test_a_firm_that_is_no_vendor_is_shown_how_to_become_one(hub, client):
+    enter(client)
+    refused = client.get("/vendor?lang=en", headers=HTML)
+    assert refused.status_code == 403
+    assert "/vendor/apply" in refused.text
+    assert "can give you a role" not in refused.text
+
+
 def test_a_fact_shows_how_sure_it_is(hub, client):
     page = client.get("/apps/gitea?lang=zh", headers=HTML).text
     assert "已核实" in page
@@ -106,8 +138,6 @@ def test_a_fact_shows_how_sure_it_is(hub, client):
 
 
 def test_a_bundle_offers_to_install_only_what_the_hub_can(hub, client):
-    from catalog import bundles
-
     assert "先当作规划采用" in client.get("/bundles/order-to-chat?lang=zh", headers=HTML).text
     bundles.INSTALLABLE.append(lambda _session, key: key.startswith("demo-"))
     try:
