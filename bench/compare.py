@@ -20,7 +20,7 @@ from bench.run import FULL, QUICK, Run, Sizes, machine, say
 from bench.scenarios import arrays, backlog, memory, noisy, single, tenants
 
 SCENARIOS = {
-    scenario.NAME: scenario for scenario in (single, arrays, memory, noisy, tenants, backlog)
+    scenario.NAME: scenario for scenario in (single, arrays, memory, noisy, backlog, tenants)
 }
 
 
@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
         "--scenario", type=_names(SCENARIOS), default=list(SCENARIOS), help="questions"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--rounds", type=int, help="of every scenario")
     parser.add_argument("--tenants", type=_three, help="organizations,apps,flows")
     parser.add_argument("--backlog", type=int, help="events that wait")
     parser.add_argument("--memory-events", type=int, help="events of the memory scenario")
@@ -70,6 +70,8 @@ def _sizes(options: argparse.Namespace) -> Sizes:
         for name in ("rounds", "tenants", "backlog", "memory_events")
         if getattr(options, name)
     }
+    if options.rounds:
+        given["side_rounds"] = options.rounds
     return dataclasses.replace(QUICK if options.quick else FULL, **given)
 
 

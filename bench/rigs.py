@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
@@ -25,12 +26,14 @@ from bench.servers import Database
 from bench.target import Target
 
 START_SECONDS = 60
+R = TypeVar("R", bound="Rig")
 
 
 class Rig:
     """One system under test: its doors, and the processes whose time counts as its own."""
 
     name = ""
+    needs_servers = False
 
     def __init__(self) -> None:
         self.doors: dict[str, Door] = {}
@@ -62,13 +65,13 @@ class Naive(Rig):
     """Flask under gunicorn, PostgreSQL, RabbitMQ, a Celery worker; see bench/naive."""
 
     name = "naive"
+    needs_servers = True
 
     def __init__(self, target: Target) -> None:
         super().__init__()
         with ExitStack() as made:
-            name = f"yangfan_bench_naive_{os.getpid()}"
-            database = made.enter_context(servers.database(name))
-            broker = made.enter_context(servers.broker(name, (QUEUE,)))
+            database = made.enter_context(servers.database(f"{QUEUE}_{os.getpid()}"))
+            broker = made.enter_context(servers.queue(QUEUE))
             folder = Path(made.enter_context(TemporaryDirectory(prefix="yangfan-naive-")))
             with psycopg.connect(database.plain_url) as connection:
                 connection.execute(store.CREATE)
@@ -181,6 +184,7 @@ class Scaled(_HubRig):
     """The hub on PostgreSQL and RabbitMQ: two web processes and one worker."""
 
     name = "scaled"
+    needs_servers = True
 
     def __init__(
         self, target: Target, senders: int = 0, fill: Callable[[Database], None] | None = None
@@ -188,7 +192,7 @@ class Scaled(_HubRig):
         name = f"yangfan_bench_{os.getpid()}_{free_ports(1)}"
         with ExitStack() as made:
             self.database = made.enter_context(servers.database(name))
-            broker = made.enter_context(servers.broker(name))
+            broker = made.enter_context(servers.virtual_host(name))
             super().__init__(
                 target,
                 {
@@ -217,7 +221,21 @@ class Scaled(_HubRig):
         return servers.postgres_pids() + servers.rabbitmq_pids()
 
 
-RIGS: Mapping[str, Callable[[Target], Rig]] = {rig.name: rig for rig in (Naive, Scaled, Embedded)}
+RIGS = {rig.name: rig for rig in (Naive, Scaled, Embedded)}
+
+
+def start_together(makers: Sequence[Callable[[], R]]) -> list[R]:
+    """Start several systems at once; when one fails, none stays behind."""
+    with ThreadPoolExecutor() as pool:
+        starts = [pool.submit(make) for make in makers]
+    failures = [error for start in starts if (error := start.exception())]
+    if failures:
+        for start in starts:
+            if not start.exception():
+                start.result().stop()
+        raise failures[0]
+    return [start.result() for start in starts]
+
 
 # --- what the hub is set up with -----------------------------------------------------------------
 

@@ -5,23 +5,26 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.rigs import RIGS, Rig, Scaled
-from bench.servers import ServerMissingError
+from bench import servers
+from bench.rigs import RIGS, Rig, Scaled, start_together
 from bench.shots import Figures, Range, Shot
 
-WARM_UP_EVENTS = 150
-FEWEST_EVENTS = 200  # below that a shot says little
+WARM_UP_EVENTS = 300
+FEWEST_EVENTS, FEWEST_REQUESTS = 200, 40  # below that a shot says little
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How much of everything; see QUICK and FULL."""
 
-    rounds: int
+    rounds: int  # of the comparison with the baseline
+    side_rounds: int  # of every other scenario
+    connections: tuple[int, ...]  # the delays and the CPU time are those of the first
     shot_seconds: float  # about how long a full load lasts
     half_seconds: float
     memory_events: int
@@ -31,17 +34,21 @@ class Sizes:
 
 QUICK = Sizes(
     rounds=3,
-    shot_seconds=1.0,
-    half_seconds=1.5,
-    memory_events=3_000,
+    side_rounds=1,
+    connections=(16,),
+    shot_seconds=0.8,
+    half_seconds=1.2,
+    memory_events=2_000,
     tenants=(2_000, 200, 6_000),
     backlog=50_000,
 )
 FULL = Sizes(
     rounds=3,
-    shot_seconds=3,
+    side_rounds=3,
+    connections=(16, 64),
+    shot_seconds=2.5,
     half_seconds=4,
-    memory_events=20_000,
+    memory_events=10_000,
     tenants=(100_000, 10_000, 300_000),
     backlog=1_000_000,
 )
@@ -51,11 +58,14 @@ class Run:
     """What every scenario works with; leaving it ends everything it started."""
 
     def __init__(self, names: Sequence[str], sizes: Sizes, seed: int) -> None:
-        self.names, self.sizes = names, sizes
+        self.sizes = sizes
         self.trouble: list[str] = []
+        missing = servers.missing()
+        self.names = [n for n in names if not (missing and RIGS[n].needs_servers)]
+        self.trouble += [f"{n} was not measured: {missing}" for n in names if n not in self.names]
         self._closing = ExitStack()
-        self._rigs: dict[str, Rig | None] = {}
-        self._pace: dict[str, float] = {}  # events a second in the warm-up
+        self._rigs: dict[str, Rig] = {}
+        self._pace: dict[tuple[str, int], float] = {}  # rig and batch → events a second, lately
         folder = self._closing.enter_context(tempfile.TemporaryDirectory(prefix="yangfan-bench-"))
         self.range = Range(Path(folder) / "ledger", seed=seed)
         self._closing.callback(self.range.stop)
@@ -71,46 +81,37 @@ class Run:
     ) -> None:
         self._closing.close()
 
-    def rig(self, name: str) -> Rig | None:
-        """Return a system that lives as long as the run, started when it is first asked for.
-
-        None when it was not asked for on the command line, or its servers are missing.
-        """
-        if name not in self.names:
-            return None
-        if name not in self._rigs:
-            say(f"starting {name} …")
-            try:
-                rig = RIGS[name](self.range.target)
-            except ServerMissingError as error:
-                self.trouble.append(f"{name} was not measured: {error}")
-                self._rigs[name] = None
-                return None
-            self._closing.callback(rig.stop)
-            self._rigs[name] = rig
-            self.warm_up(rig)
-        return self._rigs[name]
-
-    def all_rigs(self) -> list[Rig]:
-        """Return every system asked for that could be started."""
-        return [rig for name in RIGS if (rig := self.rig(name))]
+    def rigs(self, *names: str) -> list[Rig]:
+        """Return those of the systems that are to be measured, started when first asked for."""
+        wanted = [name for name in names if name in self.names]
+        if absent := [name for name in wanted if name not in self._rigs]:
+            say(f"starting {', '.join(absent)} …")
+            made = start_together([partial(RIGS[name], self.range.target) for name in absent])
+            for name, rig in zip(absent, made, strict=True):
+                self._closing.callback(rig.stop)
+                self._rigs[name] = rig
+            for rig in made:
+                self.warm_up(rig)
+        return [self._rigs[name] for name in wanted]
 
     def scaled(self) -> Scaled | None:
-        """Return the hub on PostgreSQL."""
-        rig = self.rig(Scaled.name)
+        """Return the hub on PostgreSQL, None when it is not to be measured."""
+        (rig,) = self.rigs(Scaled.name) or [None]
         return rig if isinstance(rig, Scaled) else None
+
+    def retire(self, rig: Rig) -> None:
+        """Stop a system that is of no more use; asked for again, it starts afresh."""
+        del self._rigs[rig.name]
+        rig.stop()
 
     def warm_up(self, rig: Rig) -> None:
         """Send a little through every door, so that no first request is measured."""
-        for door in rig.doors:
-            figures = self.range.fire(rig, Shot(WARM_UP_EVENTS, [door]))
-            self._pace.setdefault(rig.name, figures.events_per_s)
+        self._fire(rig, [Shot(WARM_UP_EVENTS, list(rig.doors))])
 
     def events(self, rig: Rig, *, batch: int = 1) -> int:
-        """Say how many events last about a shot's time, by what the warm-up showed."""
-        return max(FEWEST_EVENTS, int(self._pace[rig.name] * self.sizes.shot_seconds)) * (
-            4 if batch > 1 else 1
-        )
+        """Say how many events last about a shot's time, by what the last full load showed."""
+        pace = self._pace.get((rig.name, batch), 0)
+        return max(FEWEST_EVENTS, FEWEST_REQUESTS * batch, int(pace * self.sizes.shot_seconds))
 
     def fire(self, rig: Rig, title: str, shot: Shot) -> Figures:
         """Fire a shot and tell what it measured."""
@@ -118,12 +119,19 @@ class Run:
 
     def fire_together(self, rig: Rig, shots: dict[str, Shot]) -> list[Figures]:
         """Fire several titled shots at once and tell what they measured."""
-        measured = self.range.fire_together(rig, list(shots.values()))
+        measured = self._fire(rig, list(shots.values()))
         for title, figures in zip(shots, measured, strict=True):
             say(f"  {rig.name:9} {title:24} {figures.line()}")
             if rig.name != "naive" and (figures.lost or figures.duplicates or figures.refused):
                 self.trouble.append(f"{rig.name} {title}: {figures.line()}")
                 say(rig.tail())
+        return measured
+
+    def _fire(self, rig: Rig, shots: Sequence[Shot]) -> list[Figures]:
+        measured = self.range.fire_together(rig, shots)
+        for shot, figures in zip(shots, measured, strict=True):
+            if not shot.rate:
+                self._pace[rig.name, shot.batch] = figures.events_per_s
         return measured
 
 

@@ -46,6 +46,13 @@ def _admin_url() -> str:
     return url
 
 
+def _broker_url() -> str:
+    url = os.environ.get("YANGFAN_TEST_BROKER")
+    if not url:
+        raise ServerMissingError("RabbitMQ: YANGFAN_TEST_BROKER is not set")
+    return url
+
+
 def _administer(*statements: sql.SQL | sql.Composed) -> None:
     try:
         connection = psycopg.connect(_admin_url().replace("+psycopg", ""), autocommit=True)
@@ -54,6 +61,17 @@ def _administer(*statements: sql.SQL | sql.Composed) -> None:
     with connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def missing() -> str | None:
+    """Say which server cannot be reached, None when all can."""
+    try:
+        _administer()
+        with Connection(_broker_url()) as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except (ServerMissingError, OSError) as error:
+        return str(error)
+    return None
 
 
 @contextmanager
@@ -97,27 +115,37 @@ def rabbitmq_pids() -> list[int]:
 
 
 @contextmanager
-def broker(name: str, queues: tuple[str, ...] = ()) -> Iterator[str]:
-    """Give the address of a virtual host of one's own, else of the default one.
+def virtual_host(name: str) -> Iterator[str]:
+    """Give the address of a virtual host of one's own, which goes at the end with all in it.
 
-    One's own host goes at the end with all that is in it; on the default one `queues` are deleted.
+    Where this machine's RabbitMQ does not listen to us, it is the address of the usual one.
     """
-    url = os.environ.get("YANGFAN_TEST_BROKER")
-    if not url:
-        raise ServerMissingError("RabbitMQ: YANGFAN_TEST_BROKER is not set")
+    url = _broker_url()
     user = urlsplit(url).username or "guest"
-    owns = _control("add_vhost", name) and _control(
+    is_own = _control("add_vhost", name) and _control(
         "set_permissions", "-p", name, user, ".*", ".*", ".*"
     )
-    parts = urlsplit(url)
-    chosen = urlunsplit(parts._replace(path=f"/{name}")) if owns else url
     try:
-        yield chosen
+        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}")) if is_own else url
     finally:
-        if owns:
+        if is_own:
             _control("delete_vhost", name)
-        else:
-            _delete_queues(url, queues)
+
+
+@contextmanager
+def queue(name: str) -> Iterator[str]:
+    """Give the address of the usual virtual host, with a queue on it that goes at the end."""
+    url = _broker_url()
+    _delete_queue(url, name)
+    try:
+        yield url
+    finally:
+        _delete_queue(url, name)
+
+
+def _delete_queue(url: str, name: str) -> None:
+    with Connection(url) as connection:
+        connection.default_channel.queue_delete(name)
 
 
 def _control(*command: str) -> bool:
@@ -127,9 +155,3 @@ def _control(*command: str) -> bool:
         return False
     done = subprocess.run([program, "-q", *command], capture_output=True, check=False, timeout=60)
     return done.returncode == 0
-
-
-def _delete_queues(url: str, queues: tuple[str, ...]) -> None:
-    with Connection(url) as connection:
-        for queue in queues:
-            connection.default_channel.queue_delete(queue)

@@ -12,7 +12,7 @@ from bench.rigs import Rig
 from bench.target import Target
 
 PATIENCE_SECONDS = 20  # without a single arrival; then what is missing counts as lost
-SETTLE_SECONDS = 0.5  # for what is written down after the last arrival, and for late copies
+SETTLE_SECONDS = 0.3  # for what is written down after the last arrival, and for late copies
 
 
 @dataclass(frozen=True)

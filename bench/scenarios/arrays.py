@@ -7,6 +7,7 @@ pipeline. It tells what a sender gains who can collect.
 from statistics import median
 
 from bench.report import Found, spread
+from bench.rigs import RIGS
 from bench.run import Run, say
 from bench.shots import Shot
 
@@ -17,9 +18,13 @@ BATCH = 50
 def run(bench: Run) -> Found:
     """Fire interleaved rounds."""
     rates: dict[str, list[float]] = {}
-    rigs = bench.all_rigs()
-    for number in range(bench.sizes.rounds):
-        say(f"arrays of {BATCH}, round {number + 1} of {bench.sizes.rounds}")
+    rigs = bench.rigs(*RIGS)
+    for rig in rigs:
+        if rig.name != "naive":
+            shot = Shot(bench.events(rig, batch=BATCH) // 2, list(rig.doors)[:1], batch=BATCH)
+            bench.fire(rig, "arrays, to warm up", shot)
+    for number in range(bench.sizes.side_rounds):
+        say(f"arrays of {BATCH}, round {number + 1} of {bench.sizes.side_rounds}")
         for rig in rigs:
             batch = 1 if rig.name == "naive" else BATCH
             shot = Shot(bench.events(rig, batch=batch), list(rig.doors)[:1], batch=batch)

@@ -21,14 +21,15 @@ def run(bench: Run) -> Found:
         return {}
     say(f"backlog: {bench.sizes.backlog} events")
     shot = Shot(bench.events(rig), ["flow"])
-    rounds = range(bench.sizes.rounds)
+    rounds = range(bench.sizes.side_rounds)
     empty = [bench.range.fire(rig, shot).ingest_per_s for _ in rounds]
     tenant = rig.tenants["flow"]
     fill.backlog(rig.database, tenant.organization_id, tenant.source_id, bench.sizes.backlog)
     at_start, started = fill.undrained(rig.database), time.monotonic()
     full = [bench.range.fire_for_intake(rig, shot) for _ in rounds]
     at_end, seconds = fill.undrained(rig.database), time.monotonic() - started
-    routed = at_start + bench.sizes.rounds * shot.events - at_end
+    routed = at_start + bench.sizes.side_rounds * shot.events - at_end
+    bench.retire(rig)
     say(f"  scaled    intake {median(empty):.0f}/s empty, {median(full):.0f}/s with a backlog")
     say(f"            waiting at the start {at_start}, at the end {at_end}")
     return {

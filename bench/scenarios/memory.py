@@ -10,7 +10,7 @@ NAME = "memory"
 
 def run(bench: Run) -> Found:
     """Send many events and watch."""
-    rig = bench.rig("embedded")
+    (rig,) = bench.rigs("embedded") or [None]
     if not rig:
         return {}
     events = bench.sizes.memory_events

@@ -19,9 +19,9 @@ def run(bench: Run) -> Found:
     loud, *others = rig.senders
     everybody = bench.fire(rig, "all, full", Shot(bench.events(rig), rig.senders))
     share = everybody.events_per_s / 2 / TENANTS
-    seconds = 2 * bench.sizes.half_seconds
+    seconds = 1.5 * bench.sizes.half_seconds
     rises, p99 = [], []
-    for _ in range(bench.sizes.rounds):
+    for _ in range(bench.sizes.side_rounds):
         calm, noisy = (
             bench.fire_together(
                 rig,

@@ -1,36 +1,43 @@
 """Single events through every system in turn: throughput, delay at full and at half load, CPU."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from statistics import median
 
 from bench.report import Found, spread
+from bench.rigs import RIGS, Rig
 from bench.run import Run, say
 from bench.shots import Figures, Shot
 
 NAME = "single"
-CONNECTIONS, MANY_CONNECTIONS = 16, 64
 Shots = dict[tuple[str, str], list[Figures]]
 
 
 def run(bench: Run) -> Found:
     """Fire interleaved rounds; return medians, and the ratios to the baseline round by round."""
     shots: Shots = defaultdict(list)
-    rigs = bench.all_rigs()
+    rigs = bench.rigs(*RIGS)
     for number in range(bench.sizes.rounds):
         say(f"single events, round {number + 1} of {bench.sizes.rounds}")
         for rig in rigs:
-            events, doors = bench.events(rig), list(rig.doors)[:1]
-            full = bench.fire(rig, "c=16 full", Shot(events, doors, CONNECTIONS))
-            rate = full.events_per_s / 2
-            half = Shot(int(rate * bench.sizes.half_seconds), doors, CONNECTIONS, rate=rate)
-            many = Shot(events, doors, MANY_CONNECTIONS)
-            shots[rig.name, "c16"].append(full)
-            shots[rig.name, "half"].append(bench.fire(rig, f"c=16 at {rate:.0f}/s", half))
-            shots[rig.name, "c64"].append(bench.fire(rig, "c=64 full", many))
-            if "endpoint" in rig.doors:
-                shot = Shot(events, ["endpoint"], CONNECTIONS)
-                shots[rig.name, "endpoint"].append(bench.fire(rig, "c=16 full, endpoint", shot))
+            for kind, figures in _round(bench, rig):
+                shots[rig.name, kind].append(figures)
     return _medians(shots) | _ratios(shots)
+
+
+def _round(bench: Run, rig: Rig) -> Iterator[tuple[str, Figures]]:
+    doors = list(rig.doors)[:1]
+    few, *more = bench.sizes.connections
+    full = bench.fire(rig, f"c={few} full", Shot(bench.events(rig), doors, few))
+    yield f"c{few}", full
+    rate = full.events_per_s / 2
+    half = Shot(int(rate * bench.sizes.half_seconds), doors, few, rate=rate)
+    yield "half", bench.fire(rig, f"c={few} at {rate:.0f}/s", half)
+    for many in more:
+        yield f"c{many}", bench.fire(rig, f"c={many} full", Shot(bench.events(rig), doors, many))
+    if "endpoint" in rig.doors:
+        shot = Shot(bench.events(rig), ["endpoint"], few)
+        yield "endpoint", bench.fire(rig, f"c={few} full, endpoint", shot)
 
 
 def _medians(shots: Shots) -> Found:
