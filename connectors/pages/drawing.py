@@ -1,7 +1,7 @@
 """How the pages of connectors are drawn: problems in words, forms taken apart."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,8 +36,18 @@ DONE = {
 }
 
 
-def draw(template: str, /, *, problem: Problem | None = None, **values: Any) -> Response:
-    """Draw a page; a problem is told in words and gives the page its status."""
+def draw(
+    template: str,
+    /,
+    *,
+    problem: Problem | None = None,
+    no_longer: Collection[str] = (),
+    **values: Any,
+) -> Response:
+    """Draw a page; a problem is told in words and gives the page its status.
+
+    `no_longer` names what was said after a form and is not true any more.
+    """
     told, errors = None, []
     if problem is not None:
         errors = [_in_words(one) for one in problem.errors]
@@ -45,7 +55,8 @@ def draw(template: str, /, *, problem: Problem | None = None, **values: Any) -> 
             "what": gettext(problem.title) % problem.params,
             "why": gettext(problem.detail) % problem.params if problem.detail else "",
         }
-    done = DONE.get(request.args.get("done", ""))
+    word = request.args.get("done", "")
+    done = DONE.get(word) if word not in no_longer else None
     page = render_template(
         f"connectors/{template}",
         told=told,

@@ -44,7 +44,7 @@ def show_run(run_id: str) -> Any:
 @blueprint.get("/runs/<run_id>/live")
 @require("runs:read")
 def show_live(run_id: str) -> Any:
-    """Send the part of a run's page that changes while it moves."""
+    """Send the part of a run's page that changes; at the end the whole page says what to do."""
     return _draw_one(run_id, template="run_live.html")
 
 
@@ -151,17 +151,19 @@ def _draw_one(
         found = runs.detail(session, who.organization_id, run_id)
         rest = runs.parked_by_cause(session, who.organization_id, found.run.flow_id)
     run = found.run
+    is_moving = run.state in runs.MOVING
     stopped = found.steps.get(run.next_step)
     told = runs.EXPLANATIONS.get(run.cause or "") if run.state == "parked" else None
     text = typed_input
     if text is None and stopped is not None and stopped.kind == "action":
         text = mapping_rows.to_yaml(stopped.input)
-    return draw(
+    page = draw(
         template,
         problem=problem,
+        no_longer=() if is_moving else ("retried", "replayed"),
         found=found,
         run=run,
-        is_moving=run.state in runs.MOVING,
+        is_moving=is_moving,
         stopped=stopped,
         may_edit=stopped is not None
         and stopped.kind == "action"
@@ -175,6 +177,9 @@ def _draw_one(
         ),
         parked_beside=sum(number for _, _, number in rest),
     )
+    if template == "run_live.html" and not is_moving:
+        page.headers["HX-Refresh"] = "true"
+    return page
 
 
 def _rows(found: runs.Detail) -> list[dict[str, Any]]:

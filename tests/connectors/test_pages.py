@@ -102,7 +102,7 @@ def test_connecting_tests_at_once_and_never_shows_the_secret(browser, app_vendor
     assert "very-secret-key" not in page
     with reading(EVERY) as session:
         made = next(one for one in rows(Connection) if one.name == "新进销存")
-        assert connections.values(session, made).fields == {"key": "very-secret-key"}
+        assert connections.open_connection(made).values.fields == {"key": "very-secret-key"}
     assert made.checked_at is not None
 
 
@@ -276,9 +276,13 @@ def test_a_parked_run_is_explained_and_repaired(browser, app_vendor):
     assert post(browser, f"/runs/{run.id}/input", input=edited).status_code == 303
     page = text(browser.get(f"/runs/{run.id}"))
     assert f'hx-get="/runs/{run.id}/live"' in page
-    assert 'hx-get="/runs' in text(browser.get(f"/runs/{run.id}/live"))
+    moving = browser.get(f"/runs/{run.id}/live")
+    assert 'hx-get="/runs' in text(moving)
+    assert "HX-Refresh" not in moving.headers
     settle()
     assert runs()[0].state == "succeeded"
+    # what surrounds the moving part changes too: explanation, buttons, "let the others follow"
+    assert browser.get(f"/runs/{run.id}/live").headers["HX-Refresh"] == "true"
     assert app_vendor.orders()[0]["external_no"] == "SO-9"
 
 
@@ -305,7 +309,11 @@ def test_parked_runs_are_replayed_with_a_canary(browser, app_vendor):
     flow_id = browser.shop.flow
     first = post(browser, "/runs/replay", flow_id=flow_id, cause="data")
     assert first.status_code == 303
+    assert "正在重试这次运行" in text(browser.get(first.location))
     settle()
+    over = text(browser.get(first.location))
+    assert "正在重试这次运行" not in over
+    assert "让其余的继续" in over
     assert [run.state for run in runs()].count("succeeded") == 1
     canary = runs()[0].id
     rest = post(browser, "/runs/replay", flow_id=flow_id, cause="data", canary=canary)
