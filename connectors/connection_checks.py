@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from connectors import connections, tokens
+from connectors import connections, masking, tokens
 from connectors.connections import Open
 from connectors.engine import answers, requests
 from connectors.engine.answers import Answer
@@ -40,16 +40,17 @@ def has_test(connection: Connection) -> bool:
 def _try(opened: Open) -> Mapping[str, Any] | None:
     ready = tokens.ensure(opened)
     if isinstance(ready, tokens.NoToken):
-        return _problem(ready.answer)
+        return _problem(ready.answer, ready.secrets)
     if STEP not in ready.connector.lifecycle:
         return None
     answer = _call(ready)
     if isinstance(answer, Answer) and answer.kind == "reauth" and tokens.has_token(ready):
         renewed = tokens.ensure(ready, stale=True)
         if isinstance(renewed, tokens.NoToken):
-            return _problem(renewed.answer)
-        answer = _call(renewed)
-    return _problem(answer)
+            return _problem(renewed.answer, renewed.secrets)
+        ready = renewed
+        answer = _call(ready)
+    return _problem(answer, ready.secrets)
 
 
 def _call(ready: Open) -> Answer:
@@ -62,8 +63,11 @@ def _call(ready: Open) -> Answer:
     return answers.read_lifecycle(ready.connector, STEP, http.send(request))
 
 
-def _problem(answer: Answer) -> Mapping[str, Any] | None:
+def _problem(answer: Answer, secrets: tuple[str, ...]) -> Mapping[str, Any] | None:
     if answer.kind == "ok":
         return None
     cause = "auth" if answer.kind == "reauth" else answer.cause
-    return {"cause": cause, "say": dict(answer.say or {}), "detail": answer.detail or None}
+    # an app may quote what it was given
+    said = {"say": dict(answer.say or {}), "detail": answer.detail or None}
+    kept: Mapping[str, Any] = {"cause": cause, **masking.keep(said, secrets)}
+    return kept

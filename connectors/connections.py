@@ -19,6 +19,7 @@ from kernel.database import store_now
 from kernel.errors import N_, NotFound
 
 check_addresses = credentials.check_addresses
+_PAIRS = (("username", "password"), ("client_id", "client_secret"))
 _logger = log.get_logger(__name__)
 
 
@@ -102,25 +103,22 @@ def connectors_by_id(session: Session, organization_id: str) -> dict[str, str]:
     return {row[0]: row[1] for row in session.execute(statement)}
 
 
-def values(session: Session, connection: Connection) -> ConnectionValues:
-    """Open the vault and return what the engine needs for one call."""
-    del session  # the row holds everything; the argument keeps every noun's shape
-    return open_connection(connection).values
-
-
 def open_connection(connection: Connection) -> Open:
     """Open a connection's vault; raises NotFound when its connector is gone."""
     connector = loader.find(connection.connector_key)
     secret = _unseal(connection, "fields_sealed", connection.fields_sealed) or {}
     token = _unseal(connection, "token_sealed", connection.token_sealed)
+    fields = {**connection.public_fields, **secret}
     hidden = [*secret.values(), *(token or {}).values()]
+    # together they travel as one text in base64
+    hidden += [f"{fields[a]}:{fields[b]}" for a, b in _PAIRS if {a, b} <= fields.keys()]
     return Open(
         connection=connection,
         connector=connector,
         values=ConnectionValues(
             settings=connection.settings,
             auth=connection.auth,
-            fields={**connection.public_fields, **secret},
+            fields=fields,
             token=token,
         ),
         secrets=tuple(text for text in hidden if isinstance(text, str)),

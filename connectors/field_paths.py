@@ -58,22 +58,32 @@ def wanted(connector_key: str | None, action_key: str | None) -> list[Wanted]:
     except NotFound:
         return []
     found = [
-        Wanted(".".join(path), node.get("title") or path[-1], _kind(node), required)
-        for path, node, required in leaves(action.input)
+        Wanted(".".join(leaf.path), leaf.title, _kind(leaf.schema), leaf.is_required)
+        for leaf in leaves(action.input)
     ]
     return sorted(found[:MAX_FIELDS], key=lambda one: not one.is_required)
 
 
-Leaf = tuple[tuple[str, ...], Mapping[str, Any], bool]
+@dataclass(frozen=True)
+class Leaf:
+    """A field of a schema that has none below it."""
+
+    path: tuple[str, ...]
+    schema: Mapping[str, Any]
+    is_required: bool
+    title: Any
 
 
 def leaves(schema: Mapping[str, Any] | None) -> Iterator[Leaf]:
-    """Walk a schema and give path, schema and need of each field that has none below it."""
+    """Walk a schema and give each field that has none below it, titled with what it is part of."""
     if schema is not None:
-        yield from _leaves(schema, schema, (), required=True)
+        yield from _leaves(schema, schema, (), (), required=True)
 
 
-def _leaves(root: Any, node: Any, path: tuple[str, ...], *, required: bool) -> Iterator[Leaf]:
+def _leaves(
+    root: Any, node: Any, path: tuple[str, ...], titles: tuple[Any, ...], *, required: bool
+) -> Iterator[Leaf]:
+    titles += (_title(root, node),)
     node = schemas.deref(root, node)
     if not isinstance(node, Mapping):
         return
@@ -81,9 +91,32 @@ def _leaves(root: Any, node: Any, path: tuple[str, ...], *, required: bool) -> I
     if properties and len(path) < MAX_DEPTH:
         needed: Sequence[str] = node.get("required", ())
         for name, child in properties.items():
-            yield from _leaves(root, child, (*path, name), required=required and name in needed)
+            yield from _leaves(
+                root, child, (*path, name), titles, required=required and name in needed
+            )
     elif path:
-        yield path, node, required
+        yield Leaf(path, node, required, _joined(path, titles[1:]))
+
+
+def _title(root: Any, node: Any) -> Any:
+    """Return what a field is called: where it stands first, then where it refers to."""
+    for one in (node, schemas.deref(root, node)):
+        if isinstance(one, Mapping) and (one.get("x-title") or one.get("title")):
+            return one.get("x-title") or one["title"]
+    return None
+
+
+def _joined(path: tuple[str, ...], titles: tuple[Any, ...]) -> Any:
+    """Join the titles from the outside in; a field nobody titled is called by its path."""
+    if titles[-1] is None:
+        return ".".join(path)
+    return {
+        language: " · ".join(
+            str(title.get(language) or name) if isinstance(title, Mapping) else str(title or name)
+            for name, title in zip(path, titles, strict=True)
+        )
+        for language in ("zh", "en")
+    }
 
 
 def _output_schema(step: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -99,9 +132,8 @@ def _output_schema(step: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _offer(root: str, origin: str, leaf: Leaf) -> Offer:
-    path, node, _ = leaf
-    text = root + "".join(f".{one}" if _is_plain(one) else f'["{one}"]' for one in path)
-    return Offer(f"${{{text}}}", origin, node.get("title") or ".".join(path), _kind(node))
+    text = root + "".join(f".{one}" if _is_plain(one) else f'["{one}"]' for one in leaf.path)
+    return Offer(f"${{{text}}}", origin, leaf.title, _kind(leaf.schema))
 
 
 def _is_plain(name: str) -> bool:

@@ -4,10 +4,11 @@ Everything here runs outside transactions, each lane in a thread of its own.
 """
 
 import os
+import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from connectors import tokens
@@ -19,7 +20,8 @@ from kernel import http, log
 from kernel.database import StoreUnavailable
 
 IN_FLIGHT = 4  # calls at once to one connection from one process
-LONGEST_SLICE = 32
+LONGEST_SLICE = 16
+TOGETHER_SECONDS = 0.005  # answers that come so close to each other are written down together
 LANE_SECONDS = 15  # a lane that takes longer gives its unsent calls back, well within the lease
 SLOW_SECONDS = 1.0
 _logger = log.get_logger(__name__)
@@ -53,34 +55,35 @@ class Landing:
 
 
 class Flight:
-    """The lanes that one drain has in the air."""
+    """The lanes that one drain has in the air; calls land as their answers come."""
 
     def __init__(self) -> None:
         """Start with nothing in the air."""
-        self._lanes: dict[Future[list[Landing]], list[Call]] = {}
+        self.size = 0  # calls in the air
+        self._landed: queue.SimpleQueue[list[Landing]] = queue.SimpleQueue()
 
     def __bool__(self) -> bool:
         """Tell whether something is in the air."""
-        return bool(self._lanes)
-
-    @property
-    def size(self) -> int:
-        """Count the calls in the air."""
-        return sum(len(calls) for calls in self._lanes.values())
+        return self.size > 0
 
     def start(self, lane: str, connection: Open | None, calls: list[Call]) -> None:
         """Send a lane's calls off."""
-        self._lanes[_threads().submit(_fly, lane, connection, calls)] = calls
+        self.size += len(calls)
+        _threads().submit(_fly, lane, connection, calls, self._landed.put)
 
     def land(self, patience_seconds: float) -> list[Landing]:
-        """Return what is back; waits for all of it, but no longer than the patience."""
-        if not self._lanes:
+        """Return what is back: waits for the first, then a moment for what comes along."""
+        if not self.size:
             return []
-        done, _ = wait(self._lanes, timeout=patience_seconds)
         landed: list[Landing] = []
-        for future in done:
-            del self._lanes[future]
-            landed += future.result()
+        until = time.monotonic() + patience_seconds
+        try:
+            while len(landed) < self.size:
+                landed += self._landed.get(timeout=max(0.0, until - time.monotonic()))
+                until = min(until, time.monotonic() + TOGETHER_SECONDS)
+        except queue.Empty:
+            pass
+        self.size -= len(landed)
         return landed
 
 
@@ -115,49 +118,69 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def _fly(lane: str, connection: Open | None, calls: Sequence[Call]) -> list[Landing]:
+def _fly(
+    lane: str, connection: Open | None, calls: Sequence[Call], land: Callable[[list[Landing]], None]
+) -> None:
+    left = {id(call): call for call in calls}
+
+    def touch_down(landings: list[Landing]) -> None:
+        for landing in landings:
+            left.pop(id(landing.call), None)
+        land(landings)
+
     with _guard:
         _flying.setdefault(lane, time.monotonic())
     try:
-        return _carry(lane, connection, calls)
+        _carry(lane, connection, calls, touch_down)
     except StoreUnavailable:
-        return [Landing(call) for call in calls]
+        land([Landing(call) for call in left.values()])
     except Exception as error:  # a lane that breaks must not take the batch along
         _logger.exception("lane_broke", lane=lane)
         words = f"{type(error).__name__}: {error}"[:300]
-        return [Landing(call, cause="quarantined", say=_BROKE, detail=words) for call in calls]
+        land([Landing(c, cause="quarantined", say=_BROKE, detail=words) for c in left.values()])
     finally:
         with _guard:
             _flying.pop(lane, None)
 
 
-def _carry(lane: str, connection: Open | None, calls: Sequence[Call]) -> list[Landing]:
+def _carry(
+    lane: str, connection: Open | None, calls: Sequence[Call], land: Callable[[list[Landing]], None]
+) -> None:
     if connection is None or connection.connection.state == "revoked":
-        return [Landing(call, cause="config", say=_GONE) for call in calls]
+        land([Landing(call, cause="config", say=_GONE) for call in calls])
+        return
     if not connection.is_usable:
         problem = connection.connection.problem or {}
         words = problem.get("say") or _NEEDS_ATTENTION
-        return [Landing(call, cause="auth", say=words) for call in calls]
+        land([Landing(call, cause="auth", say=words) for call in calls])
+        return
     ready = tokens.ensure(connection)
     if isinstance(ready, tokens.NoToken):
-        return [_without_token(call, ready) for call in calls]
-    landings = _send(lane, ready, calls)
-    refused = [one.call for one in landings if one.answer and one.answer.kind == "reauth"]
-    if not refused or not tokens.has_token(ready):
-        return landings
+        land([_without_token(call, ready) for call in calls])
+        return
+    refused: list[Landing] = []
+    renews = tokens.has_token(ready)
+    for landings in _send(lane, ready, calls):
+        again = [one for one in landings if renews and one.answer and one.answer.kind == "reauth"]
+        refused += again
+        land([one for one in landings if one not in again])
+    if not refused:
+        return
     renewed = tokens.ensure(ready, stale=True)
-    kept = [one for one in landings if not one.answer or one.answer.kind != "reauth"]
     if isinstance(renewed, tokens.NoToken):
-        return kept + [_without_token(call, renewed) for call in refused]
-    return kept + _send(lane, renewed, refused)
+        land([_without_token(one.call, renewed) for one in refused])
+        return
+    for landings in _send(lane, renewed, [one.call for one in refused]):
+        land(landings)
 
 
 def _without_token(call: Call, lost: tokens.NoToken) -> Landing:
     return Landing(call, lost.answer, lost.outcome, lost.secrets)
 
 
-def _send(lane: str, ready: Open, calls: Sequence[Call]) -> list[Landing]:
-    landings: list[Landing] = []
+def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landing]]:
+    """Build the calls and send them slice by slice; gives each slice's landings."""
+    unfit: list[Landing] = []
     built: list[tuple[Call, http.Request]] = []
     for call in calls:
         try:
@@ -165,11 +188,12 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> list[Landing]:
                 ready.connector, call.step.action or "", call.input, ready.values, call.effect_key
             )
         except requests.CannotBuild as cannot:
-            landings.append(
-                Landing(call, cause=cannot.cause, say=cannot.say, detail=cannot.pointer or None)
-            )
+            detail = cannot.pointer or None
+            unfit.append(Landing(call, cause=cannot.cause, say=cannot.say, detail=detail))
         else:
             built.append((call, request))
+    if unfit:
+        yield unfit
     began, at = time.monotonic(), 0
     while at < len(built) and time.monotonic() - began < LANE_SECONDS:
         size = _slice.get(lane, IN_FLIGHT)
@@ -178,9 +202,9 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> list[Landing]:
         started = time.monotonic()
         outcomes = http.send_all([request for _, request in part], limit=IN_FLIGHT)
         _learn(lane, size, (time.monotonic() - started) * IN_FLIGHT / max(len(part), IN_FLIGHT))
-        landings += _read(ready, part, outcomes)
-    landings += [Landing(call) for call, _ in built[at:]]
-    return landings
+        yield _read(ready, part, outcomes)
+    if at < len(built):
+        yield [Landing(call) for call, _ in built[at:]]
 
 
 def _learn(lane: str, size: int, wave_seconds: float) -> None:

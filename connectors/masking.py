@@ -1,7 +1,10 @@
 """What is kept and shown of a step's data: bounded, and without secrets."""
 
+import base64
+import json
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from kernel import documents
 
@@ -22,7 +25,7 @@ _SHORTEST_SECRET = 6  # shorter texts would blank out ordinary words
 
 def keep(value: Any, secrets: Iterable[str]) -> Any:
     """Return what may be stored of a value: the connection's secrets hidden, the size bounded."""
-    hidden = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    hidden = _spellings(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
     kept = _without(value, hidden) if hidden else value
     raw = documents.dump(kept)
     if len(raw) <= MAX_KEPT_BYTES:
@@ -35,6 +38,18 @@ def is_cut(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and "$too_large" in value
 
 
+def _spellings(secrets: Iterable[str]) -> list[str]:
+    """Return the secrets as they are written in addresses, forms and headers too; longest first."""
+    found: set[str] = set()
+    for secret in secrets:
+        # what is no whole text is sent nowhere
+        raw = secret.encode(errors="ignore")
+        found |= {secret, quote(raw, safe=""), quote(raw, safe="/"), quote_plus(raw)}
+        found |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+        found.add(base64.b64encode(raw).decode())
+    return sorted(found, key=len, reverse=True)
+
+
 def _without(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
         for secret in secrets:
@@ -42,7 +57,7 @@ def _without(value: Any, secrets: list[str]) -> Any:
                 value = value.replace(secret, HIDDEN)
         return value
     if isinstance(value, dict):
-        return {name: _without(one, secrets) for name, one in value.items()}
+        return {_without(name, secrets): _without(one, secrets) for name, one in value.items()}
     if isinstance(value, list):
         return [_without(one, secrets) for one in value]
     return value

@@ -1,7 +1,7 @@
 """Attempts: due deliveries are claimed, sent together and written down in one commit."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from webhooks.parcels import KEPT_RESPONSE_BYTES, Parcel, cloud_event, request_o
 from webhooks.tables import ATTEMPT, DELIVERY, ENDPOINT, EVENT
 
 WAVE = 64
+GIVE_SECONDS = 0.008
 # A target that did not answer holds no further request of the batch; they come back after this.
 HELD_BACK_SECONDS = 60
 # Failing without one success for this long means that nobody looks after the target any more.
@@ -79,12 +80,16 @@ def claim_due(
     ]
 
 
-def send_batch(parcels: list[Parcel], send: Send = send_together) -> Batch:
-    """Send in waves of a few per endpoint; stops asking an endpoint that gives no answer."""
-    batch = Batch()
-    began = time.monotonic()
+def send_waves(parcels: Sequence[Parcel], send: Send = send_together) -> Iterator[Batch]:
+    """Send in waves of a few per endpoint; stops asking an endpoint that gives no answer.
+
+    Gives what was tried every few milliseconds, to be written down before more is sent: whatever
+    is sent and not written down when a process dies goes out again.
+    """
+    began = gave = time.monotonic()
     waiting = list(parcels)
     dead: set[str] = set()
+    batch = Batch()
     while waiting:
         if time.monotonic() - began > leases.LEASE_SECONDS / 2:
             batch.held_back += waiting  # the lease might not last for another wave
@@ -102,7 +107,17 @@ def send_batch(parcels: list[Parcel], send: Send = send_together) -> Batch:
                 dead.add(parcel.target.id)
         batch.held_back += [parcel for parcel in waiting if parcel.target.id in dead]
         waiting = [parcel for parcel in waiting if parcel.target.id not in dead]
-    return batch
+        if time.monotonic() - gave > GIVE_SECONDS:
+            yield batch
+            batch, gave = Batch(), time.monotonic()
+    if batch.tried or batch.held_back:
+        yield batch
+
+
+def try_once(parcel: Parcel) -> Tried:
+    """Send one parcel and write nothing down."""
+    (batch,) = send_waves([parcel])
+    return batch.tried[0]
 
 
 def _next_wave(parcels: list[Parcel]) -> tuple[list[Parcel], list[Parcel]]:

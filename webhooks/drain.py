@@ -336,7 +336,9 @@ class _Drain:
                 self.unsure.add(name)
 
     def _send(self, parcels: list[Parcel]) -> int:
-        batch = attempts.send_batch(parcels, self.send)
+        return sum(self._record(batch) for batch in attempts.send_waves(parcels, self.send))
+
+    def _record(self, batch: Batch) -> int:
         pace.learn(batch)
         for left in range(_RECORD_TRIES - 1, -1, -1):
             try:

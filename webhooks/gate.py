@@ -9,10 +9,12 @@ from typing import Any
 
 import orjson
 
+from kernel import log
 from kernel.errors import Problem
 from webhooks import intake
 from webhooks.intake import Received
 
+_logger = log.get_logger(__name__)
 OUTCOME = "yangfan.taken_in"
 _CHUNK = 64 * 1024
 _PATH = "/in/"
@@ -43,6 +45,9 @@ class Gate:
             outcome: Received | Problem = intake.take_in(token, headers(environ), _reader(environ))
         except Problem as problem:
             outcome = problem
+        except Exception:
+            _logger.exception("intake_crashed")
+            outcome = Problem()
         if isinstance(outcome, Problem) or outcome.rejected or not outcome.accepted:
             environ[OUTCOME] = outcome
             return self._behind(environ, start_response)

@@ -6,7 +6,6 @@ with the bad ones listed under `rejected`; 422 when none is.
 """
 
 import gzip
-import hashlib
 import io
 import threading
 import time
@@ -22,8 +21,17 @@ from sqlmodel import Session
 from catalog import event_types
 from kernel import clock, documents
 from kernel.database import EVERY, reading, write
-from kernel.errors import N_, FieldError, Invalid, Malformed, Problem, TooLarge, UnsupportedMedia
-from webhooks import addresses, events, inbox, signing, sources, type_rules
+from kernel.errors import (
+    N_,
+    Conflict,
+    FieldError,
+    Invalid,
+    Malformed,
+    Problem,
+    TooLarge,
+    UnsupportedMedia,
+)
+from webhooks import addresses, dedupe, events, inbox, signing, sources, type_rules
 from webhooks.addresses import OpenSource
 from webhooks.envelopes import MAX_BYTES, Envelope, Opened, open_envelopes
 from webhooks.errors import SourcePaused, UnknownSource
@@ -144,7 +152,8 @@ def _take_in(token: str, headers: Mapping[str, str], read: Callable[[int], bytes
     kept = {name: headers[name][:300] for name in _KEPT_HEADERS if name in headers}
     found: list[NewEvent] = []
     for index, envelope in enumerate(opened.envelopes):
-        key = _dedupe_key(source, verified.dedupe_id, envelope, body, index, opened.is_list)
+        place = index if opened.is_list else None
+        key = dedupe.key_of(source, verified.dedupe_id, envelope, body, place)
         found.append(_judge(source, envelope, key, verified.sent_at, kept))
     stored = inbox.put(source.organization_id, source.id, found)
     received = Received(opened.is_list)
@@ -213,42 +222,6 @@ def _open(source: OpenSource, body: bytes, headers: Mapping[str, str]) -> Opened
     for envelope in opened.envelopes:
         type_rules.apply(source.type_rules, envelope, headers)
     return opened
-
-
-def _dedupe_key(
-    source: OpenSource,
-    message_id: str | None,
-    envelope: Envelope,
-    body: bytes,
-    index: int,
-    is_list: bool,  # noqa: FBT001
-) -> str | None:
-    """Name what makes two arrivals the same: the event's own id, the message's, or its bytes."""
-    wish = source.scheme_options.get("dedupe", "auto")
-    if wish == "never":
-        return None
-    key = None
-    if wish == "body":
-        key = f"body:{hashlib.sha256(body).hexdigest()}"
-    elif envelope.id:
-        # the length keeps "a" + "bc" and "ab" + "c" apart
-        scope = envelope.source or ""
-        return _short(f"id:{len(scope)}:{scope}:{envelope.id}")
-    elif message_id:
-        key = _short(f"message:{message_id}")
-    elif source.scheme == "hmac" and not signing.has_fresh_times(
-        source.scheme, source.scheme_options
-    ):
-        # nothing else stops a recorded message from being sent again
-        key = f"body:{hashlib.sha256(body).hexdigest()}"
-    return f"{key}#{index}" if key and is_list else key
-
-
-def _short(key: str) -> str:
-    """Keep a key as it is, or its digest when a database could not hold it as text."""
-    if len(key) <= 200 and key.isprintable():
-        return key
-    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _plain_text(text: str | None) -> str | None:
@@ -335,11 +308,25 @@ def send(
         version=version,
         subject=_plain_text(subject),
         occurred_at=occurred_at,
-        dedupe_key=_short(f"key:{key}") if key else None,
+        dedupe_key=dedupe.short(f"key:{key}") if key else None,
     )
     stored = inbox.put(organization_id, None, [event])
     EVENTS.labels("duplicate" if stored[0].is_duplicate else "accepted").inc()
+    if stored[0].is_duplicate:
+        _refuse_another(organization_id, stored[0].id, event)
     return stored[0]
+
+
+def _refuse_another(organization_id: str, event_id: str, sent: NewEvent) -> None:
+    """Refuse an id that was used before for something else, which would be lost without a word."""
+    with reading(organization_id) as session:
+        known = events.get(session, organization_id, event_id)
+    if (known.type, known.body) != (sent.type, sent.body):
+        raise Conflict(
+            detail=N_("This id was used before, for another event: %(event)s"),
+            code="id_reused",
+            event=event_id,
+        )
 
 
 def reconsider(organization_id: str, event_id: str) -> Event:

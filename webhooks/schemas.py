@@ -8,7 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:\-]{0,199}$")]
 Patterns = Annotated[list[str], Field(min_length=1, max_length=100)]
-Secret = Annotated[str, Field(min_length=8, max_length=500)]
+SHORTEST_SECRET = 8
+Secret = Annotated[str, Field(min_length=SHORTEST_SECRET, max_length=500)]
 
 
 class _In(BaseModel):

@@ -1,5 +1,6 @@
 """Sources: addresses where events come in, who may use them and how they prove it."""
 
+import re
 import secrets as randomness
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -56,7 +57,7 @@ def create(
     )
     _set_token(source)
     if scheme != "none":
-        source.secret_sealed = _seal(source, "secret", secret or signing.new_secret())
+        _set_secret(source, secret)
     session.add(source)
     return source
 
@@ -108,7 +109,7 @@ def _check(
         errors.append(
             {"pointer": "/scheme_options/signed", "message": N_("The body must be signed")}
         )
-    if not str(options.get("tolerance_seconds", 300)).isdigit():
+    if not re.fullmatch(r"[0-9]{1,4}", str(options.get("tolerance_seconds", 300))):
         errors.append(
             {"pointer": "/scheme_options/tolerance_seconds", "message": N_("A number is needed")}
         )
@@ -170,7 +171,7 @@ def rotate_secret(
         old = secret_of(source) or ""
         source.previous_secret_sealed = _seal(source, "previous_secret", old)
         source.previous_secret_until = clock.now() + OVERLAP
-    source.secret_sealed = _seal(source, "secret", secret or signing.new_secret())
+    _set_secret(source, secret)
     return source
 
 
@@ -216,6 +217,12 @@ def _set_token(source: Source) -> None:
     token = randomness.token_urlsafe(24)
     source.token_digest = addresses.digest_of(token)
     source.token_sealed = _seal(source, "token", token)
+
+
+def _set_secret(source: Source, secret: str | None) -> None:
+    if secret is not None:
+        signing.check_secret(source.scheme, secret, source.scheme_options)
+    source.secret_sealed = _seal(source, "secret", secret or signing.new_secret())
 
 
 def _seal(source: Source, column: str, text: str) -> str:

@@ -122,7 +122,9 @@ def _check_step(step: Mapping[str, Any], sources: Any) -> tuple[list[Problem], S
     action = connector.actions.get(step["action"]) if connector else None
     if action is None:
         name = f"{step['connector']}.{step['action']}"
-        text = say(f"没有动作 {name}", f"There is no action {name}")
+        text = say("请选择这一步做什么", "Choose what this step does")
+        if step["action"]:
+            text = say(f"没有动作 {name}", f"There is no action {name}")
         return [Problem("/action", text)], None
     found = mapping.check_mapping(step["input"], sources, action.input)
     return [Problem("/input" + one.target, one.say, one.source) for one in found], action.output

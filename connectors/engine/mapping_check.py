@@ -183,12 +183,10 @@ class _Checker:
             given = {name for name, _ in node.fields}
             for name in place.node.get("required", []):
                 if name not in given:
+                    zh, en = _called(name, place)
                     self.problem(
                         f"{at}/{escape(name)}",
-                        say(
-                            f"还没有填写必填项“{name}”",
-                            f"The required field “{name}” is not filled",
-                        ),
+                        say(f"还没有填写必填项“{zh}”", f"The required field “{en}” is not filled"),
                     )
 
     def _each(self, node: Each, at: str, place: _Place, scope: Scope) -> None:
@@ -313,6 +311,15 @@ def _all_paths(node: Any) -> Iterator[Path]:
     elif isinstance(node, Cel):
         for binding in node.bindings:
             yield from _all_paths(binding)
+
+
+def _called(name: str, place: _Place) -> tuple[str, str]:
+    """Return what people call a field, in Chinese and English, with its name behind."""
+    _, node = schemas.declared_below(place.root, place.node, name)
+    title = node.get("x-title") if isinstance(node, Mapping) else None
+    if not isinstance(title, Mapping):
+        return name, name
+    return f"{title.get('zh', name)}（{name}）", f"{title.get('en', name)} ({name})"
 
 
 def _names(kinds: set[str]) -> str:

@@ -276,7 +276,7 @@ def test_a_crash_between_route_and_record_sends_again_with_the_same_id():
     one_delivery()
     parcels = routed_by("dead").parcels()
     first = answering(OK)
-    late = attempts.send_batch(parcels, first)
+    (late,) = attempts.send_waves(parcels, first)
     with clock.shifted(seconds=61):
         write(leases.reclaim)
         second = answering(OK)
@@ -292,14 +292,14 @@ def test_a_late_record_cannot_undo_the_new_holder():
     """The first holder comes back while the second is at work: only the second may write."""
     one_delivery()
     parcels = routed_by("slow").parcels()
-    failed = attempts.send_batch(parcels, answering(status(500)))
+    (failed,) = attempts.send_waves(parcels, answering(status(500)))
     with clock.shifted(seconds=61):
         write(leases.reclaim)
         again = write(
             lambda session: attempts.claim_due(session, "slow", frozenset(), is_slow=False)
         )
         assert write(lambda session: attempts.record(session, failed)) == 0
-        sent = attempts.send_batch(again, answering(OK))
+        (sent,) = attempts.send_waves(again, answering(OK))
         assert write(lambda session: attempts.record(session, sent)) == 1
     assert states(Delivery) == ["delivered"]
 

@@ -8,10 +8,11 @@ from flask import request
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
-from kernel.errors import Problem
+from kernel.errors import N_, Invalid, Problem
 from kernel.web import page_of
 from webhooks import examples, intake, sources
 from webhooks.pages.drawing import blueprint, draw, go, typed
+from webhooks.schemas import SHORTEST_SECRET
 from webhooks.tables import SOURCE, Source
 
 
@@ -56,7 +57,7 @@ def create_source() -> Any:
                 who.organization_id,
                 name=typed("name") or typed("scheme"),
                 scheme=typed("scheme"),
-                secret=typed("secret", 500) or None,
+                secret=_secret(),
                 scheme_options=_options(),
                 rules=_rules(),
                 unknown_types=typed("unknown_types") or "accept",
@@ -65,6 +66,14 @@ def create_source() -> Any:
     except Problem as problem:
         return _draw_form(problem)
     return _draw_source(source.id, is_open=True, is_made=True)
+
+
+def _secret() -> str | None:
+    secret = typed("secret", 500)
+    if secret and len(secret) < SHORTEST_SECRET:
+        message = N_("Use at least 8 characters, or leave it empty and one is made")
+        raise Invalid(errors=[{"pointer": "/secret", "message": message}])
+    return secret or None
 
 
 def _options() -> dict[str, Any]:
@@ -151,8 +160,8 @@ def resume_source(source_id: str) -> Any:
 @require("sources:write")
 def rotate_source_secret(source_id: str) -> Any:
     """Give a new secret and show it."""
-    secret = typed("secret", 500) or None
     try:
+        secret = _secret()
         _act(
             source_id,
             lambda s, o, i: sources.rotate_secret(s, o, i, secret),
