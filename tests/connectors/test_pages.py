@@ -100,9 +100,8 @@ def test_connecting_tests_at_once_and_never_shows_the_secret(browser, app_vendor
     page = text(browser.get(answer.headers["Location"]))
     assert "新进销存" in page
     assert "very-secret-key" not in page
-    with reading(EVERY) as session:
-        made = next(one for one in rows(Connection) if one.name == "新进销存")
-        assert connections.open_connection(made).values.fields == {"key": "very-secret-key"}
+    made = next(one for one in rows(Connection) if one.name == "新进销存")
+    assert connections.open_connection(made).values.fields == {"key": "very-secret-key"}
     assert made.checked_at is not None
 
 
@@ -237,6 +236,24 @@ def test_the_editor_adds_moves_and_removes_steps(browser):
     steps = document(browser.shop.flow)["steps"]
     assert [one["key"] for one in steps] == ["enough", "erp", "chat"]
     assert steps[1]["input"]["external_no"] == "PRE-${event.data.order_no}"
+
+
+def test_the_editor_calls_fields_by_what_people_call_them(browser):
+    path = f"/flows/{browser.shop.flow}/edit"
+    page = text(browser.get(path))
+    assert ">订单号 (事件)<" in page  # what an event offers, out of the vocabulary
+    assert "客户 · 名称 (事件)" in page  # a field inside another
+    assert ">群" in page  # what the chat wants
+    post(browser, path, **{**form_of(page), "do": "add:action"})
+    page = text(browser.get(path))
+    assert "请选择这一步做什么" in page
+    steps = len(document(browser.shop.flow)["steps"])
+    chosen = {
+        f"s{steps - 1}.connection": browser.shop.chat,
+        f"s{steps - 1}.does": "demo-chat|post_message",
+    }
+    post(browser, path, **{**form_of(page), **chosen, "do": "save"})
+    assert "还没有填写必填项“群（channel）”" in text(browser.get(path))
 
 
 def test_two_editors_never_overwrite_each_other(browser):
