@@ -24,16 +24,19 @@ def invite(
     role: str,
     actor_role: str,
     actor_id: str | None,
+    actor_permissions: frozenset[str] | None = None,
 ) -> tuple[Invitation, str]:
     """Offer a seat; returns the invitation and its secret, which is shown once.
 
-    An older open invitation to the same address stops. Raises Forbidden, Invalid or Conflict.
+    `actor_permissions` is what the actor may do (None: everything their role may). An older open
+    invitation to the same address stops. Raises Forbidden, Invalid or Conflict.
     """
     if role not in roles.ROLES:
         message = N_("Please choose one of the roles offered.")
         raise Invalid(detail=message, errors=[{"pointer": "/role", "message": message}])
     if not roles.may_assign(actor_role, role):
         raise Forbidden(detail=N_("Only an owner can name or remove owners."))
+    members.check_reach(session, organization_id, role, actor_permissions)
     email = users.normalise_email(email)
     if any(seat.email == email for seat in members.list_seats(session, organization_id)):
         raise Conflict(detail=N_("This person already belongs to the organization."))

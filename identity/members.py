@@ -6,7 +6,7 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from identity import roles
-from identity.tables import ApiKey, Invitation, LoginSession, Member, User
+from identity.tables import ApiKey, Invitation, LoginSession, Member, Organization, User
 from kernel import clock
 from kernel.errors import N_, Conflict, Forbidden, Invalid, NotFound
 from kernel.tenancy import find as find_owned
@@ -70,11 +70,18 @@ def add(session: Session, organization_id: str, user_id: str, role: str) -> Memb
 
 
 def change_role(
-    session: Session, organization_id: str, member_id: str, role: str, *, actor_role: str
+    session: Session,
+    organization_id: str,
+    member_id: str,
+    role: str,
+    *,
+    actor_role: str,
+    actor_permissions: frozenset[str] | None = None,
 ) -> Member:
     """Give a seat another role; the person's sessions change their secret at the next request.
 
-    Raises Forbidden when the actor may not hand out either role, Conflict for the last owner.
+    `actor_permissions` is what the actor may do (None: everything their role may). Raises
+    Forbidden when the actor may not hand out either role, Conflict for the last owner.
     """
     if role not in roles.ROLES:
         message = N_("Please choose one of the roles offered.")
@@ -84,6 +91,7 @@ def change_role(
     if member.role == role:
         return member
     _may_touch(actor_role, member.role, role)
+    check_reach(session, organization_id, role, actor_permissions)
     if member.role == "owner":
         _keep_one_owner(owners, member)
     member.role = role
@@ -95,6 +103,20 @@ def change_role(
         .values(must_rotate=True)
     )
     return member
+
+
+def check_reach(
+    session: Session, organization_id: str, role: str, held: frozenset[str] | None
+) -> None:
+    """Refuse to hand out a role that may do more than who hands it out, as a narrow key would."""
+    organization = session.get(Organization, organization_id)
+    if held is None or organization is None:
+        return
+    given = roles.permissions_of(
+        role, is_vendor=organization.is_vendor, is_operator=organization.is_operator
+    )
+    if not given <= held:
+        raise Forbidden(detail=N_("Nobody can hand out more than they may do themselves."))
 
 
 def remove(session: Session, organization_id: str, member_id: str, *, actor_role: str) -> Member:

@@ -111,7 +111,14 @@ def change_member(member_id: str, body: schemas.RoleIn) -> Any:
     """Give a seat another role."""
     who = principal()
     with transaction(who.organization_id) as session:
-        members.change_role(session, who.organization_id, member_id, body.role, actor_role=who.role)
+        members.change_role(
+            session,
+            who.organization_id,
+            member_id,
+            body.role,
+            actor_role=who.role,
+            actor_permissions=who.permissions,
+        )
         audit.record(session, who, "member.role_changed", member_id, detail={"role": body.role})
         return members.find_seat(session, who.organization_id, member_id)
 
@@ -155,6 +162,7 @@ def invite(body: schemas.InvitationIn) -> Any:
             role=body.role,
             actor_role=who.role,
             actor_id=who.user_id,
+            actor_permissions=who.permissions,
         )
         audit.record(session, who, "invitation.created", invitation.id, detail={"role": body.role})
         shown = schemas.InvitationOut.model_validate(invitation, from_attributes=True)

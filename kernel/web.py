@@ -59,7 +59,10 @@ def install_languages(app: Flask, directories: Sequence[str]) -> None:
     def _remember(response: Response) -> Response:
         wish = request.args.get("lang")
         if wish in LANGUAGES and wish != request.cookies.get("yf_lang"):
-            response.set_cookie("yf_lang", wish, max_age=31_536_000, samesite="Lax", httponly=True)
+            secure = settings().base_url.startswith("https://")
+            response.set_cookie(
+                "yf_lang", wish, 31_536_000, secure=secure, httponly=True, samesite="Lax"
+            )
         return response
 
 

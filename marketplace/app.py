@@ -30,6 +30,10 @@ from marketplace import assets, headers, hooks, pages, routes, status, tasks
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("kernel", "identity", "catalog", "webhooks", "connectors", "marketplace")
 
+# The largest thing anybody sends is a JSON document of 1 MiB, or 256 KiB of text in a form, where
+# one byte may be written as three. Intake has a limit of its own.
+MAX_REQUEST_BYTES = 2 << 20
+
 # Importing them is what fills the metadata that migrations and tests look at.
 TABLES = (
     identity.tables,
@@ -70,6 +74,9 @@ def create_app() -> Flask:
     """Build the WSGI application; starts no thread and touches no database."""
     log.configure(settings().log_format, settings().log_level)
     app = Flask("marketplace", root_path=str(ROOT / "marketplace"), static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
+    # the redirect from //a to /a would name whatever host the request claims to be for
+    app.url_map.merge_slashes = False
     queue.configure()
     web.install_problems(app)
     web.install_languages(app, [str(ROOT / package / "translations") for package in PACKAGES])

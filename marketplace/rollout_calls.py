@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from connectors import connections
+from connectors import connections, masking
 from connectors.engine import answers, loader, requests
 from connectors.engine.answers import Answer
 from connectors.engine.connector import ConnectionValues, Connector
@@ -62,26 +62,38 @@ def prepare(
     }
     if hook:
         facts["hook"] = dict(hook)
-    request = requests.build_lifecycle(
-        connector, lifecycle, _values(work.session, work.installation), facts
-    )
+    values, secrets = _values(work.session, work.installation)
+    request = requests.build_lifecycle(connector, lifecycle, values, facts)
     short = dataclasses.replace(request, timeout_seconds=min(request.timeout_seconds, CALL_SECONDS))
-    return partial(_send, connector, lifecycle, short, work.step.attempt_count)
+    return partial(_send, connector, lifecycle, short, work.step.attempt_count, secrets)
 
 
-def _send(connector: Connector, lifecycle: str, request: http.Request, attempt_no: int) -> Outcome:
+def _send(
+    connector: Connector,
+    lifecycle: str,
+    request: http.Request,
+    attempt_no: int,
+    secrets: tuple[str, ...],
+) -> Outcome:
     received = http.send(request)
     answer = answers.read_lifecycle(connector, lifecycle, received, attempt_no)
+    # a vendor may quote what it was given, and this is shown
+    answer = dataclasses.replace(answer, detail=masking.keep(answer.detail, secrets))
     if isinstance(received, Failure):
         return Outcome(answer, was_sent=received.kind not in _NOT_SENT, was_answered=False)
     return Outcome(answer, was_sent=True, was_answered=True)
 
 
-def _values(session: Session, installation: Installation) -> ConnectionValues:
+def _values(
+    session: Session, installation: Installation
+) -> tuple[ConnectionValues, tuple[str, ...]]:
+    """Return what the engine needs for a call, and what of it must never be shown."""
     connection = connection_of(session, installation)
     if connection is not None:
-        return connections.values(session, connection)
-    return ConnectionValues(settings=dict((installation.settings or {}).get("connection") or {}))
+        opened = connections.open_connection(connection)
+        return opened.values, opened.secrets
+    settings = dict((installation.settings or {}).get("connection") or {})
+    return ConnectionValues(settings=settings), ()
 
 
 def _kept_state(installation: Installation, part: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What machines ask of the hub: alive, ready, metrics, and the description of its API."""
 
+import hmac
+
 from flask import Blueprint, Response, current_app, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
@@ -12,6 +14,7 @@ from kernel.web import json_response, openapi
 
 blueprint = Blueprint("status", __name__)
 VERSION = "0.1.0"
+_PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
 @blueprint.get("/healthz")
@@ -36,9 +39,12 @@ def metrics() -> Response:
     """Give Prometheus its figures: to a bearer of the token, or, without one, to loopback."""
     token = settings().metrics_token
     if token:
-        allowed = request.headers.get("Authorization") == f"Bearer {token}"
+        given = request.headers.get("Authorization", "")
+        allowed = hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
     else:
-        allowed = request.remote_addr in {"127.0.0.1", "::1"}
+        # behind a proxy on this machine everybody seems to come from loopback
+        is_passed_on = any(name in request.headers for name in _PASSED_ON)
+        allowed = request.remote_addr in {"127.0.0.1", "::1"} and not is_passed_on
     if not allowed:
         raise Forbidden
     return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)

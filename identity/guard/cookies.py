@@ -54,7 +54,7 @@ def set_visit(response: Response, text: str) -> None:
 
 def set_language(response: Response, language: str) -> None:
     """Let the pages speak the person's own language."""
-    response.set_cookie("yf_lang", language, max_age=31_536_000, samesite="Lax", httponly=True)
+    _set(response, "yf_lang", language, 31_536_000)
 
 
 def known_device(email: str) -> str | None:

@@ -62,6 +62,7 @@ def invite() -> Any:
                 role=typed("role"),
                 actor_role=who.role,
                 actor_id=who.user_id,
+                actor_permissions=who.permissions,
             )
             audit.record(session, who, "invitation.created", offer.id, detail={"role": offer.role})
     except Problem as problem:
@@ -87,7 +88,14 @@ def change_role(member_id: str) -> Any:
     who, role = principal(), typed("role")
     try:
         with transaction(who.organization_id) as session:
-            members.change_role(session, who.organization_id, member_id, role, actor_role=who.role)
+            members.change_role(
+                session,
+                who.organization_id,
+                member_id,
+                role,
+                actor_role=who.role,
+                actor_permissions=who.permissions,
+            )
             audit.record(session, who, "member.role_changed", member_id, detail={"role": role})
     except Problem as problem:
         return _draw_members(problem)

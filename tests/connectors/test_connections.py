@@ -36,7 +36,7 @@ def test_a_secret_is_sealed_and_comes_back_only_for_a_call(session):
     owner = make_organization(session).id
     connection = make_connection(session, owner)
     assert "key-0123456789" not in str(connection.model_dump())
-    assert connections.values(session, connection).fields["key"] == "key-0123456789"
+    assert connections.open_connection(connection).values.fields["key"] == "key-0123456789"
 
 
 def test_a_secret_moved_to_another_row_does_not_open(session):
@@ -46,7 +46,7 @@ def test_a_secret_moved_to_another_row_does_not_open(session):
     from kernel.vault import VaultError
 
     with pytest.raises(VaultError):
-        connections.values(session, other)
+        connections.open_connection(other)
 
 
 def test_values_that_do_not_fit_are_refused_with_their_place(session):
@@ -104,7 +104,7 @@ def test_an_empty_secret_keeps_the_present_one(session):
     owner = make_organization(session).id
     connection = make_connection(session, owner)
     connections.change_credentials(session, owner, connection.id, fields={"key": ""})
-    assert connections.values(session, connection).fields == {"key": "key-0123456789"}
+    assert connections.open_connection(connection).values.fields == {"key": "key-0123456789"}
 
 
 def test_a_good_test_wakes_and_a_bad_one_marks(database, app_vendor):
