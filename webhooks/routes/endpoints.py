@@ -150,7 +150,7 @@ def try_endpoint(endpoint_id: str) -> TriedOut:
     organization_id = principal().organization_id
     with reading(organization_id) as session:
         parcel = endpoints.test_parcel(endpoints.get(session, organization_id, endpoint_id))
-    (tried,) = attempts.send_batch([parcel]).tried
+    tried = attempts.try_once(parcel)
     answer = tried.result if isinstance(tried.result, HttpResponse) else None
     return TriedOut(
         event_id=parcel.event_id,
