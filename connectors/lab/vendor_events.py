@@ -164,27 +164,28 @@ def post(
 ) -> int:
     """POST over a kept connection and return the status; raises OSError or HTTPException."""
     parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     kept = connections.get(parts.netloc)
-    if kept is None:
-        maker = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        kept = maker(parts.netloc, timeout=TIMEOUT_SECONDS)
-        connections[parts.netloc] = kept
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
-    kept.request("POST", path or "/", body, dict(headers))
-    answer = kept.getresponse()
+    if kept is not None:
+        try:
+            return _exchange(kept, path, headers, body)
+        except ConnectionError:
+            # it was closed while nobody used it, which is no try of the event
+            kept.close()
+    fresh = _connect(parts.scheme, parts.netloc)
+    connections[parts.netloc] = fresh
+    return _exchange(fresh, path, headers, body)
+
+
+def _connect(scheme: str, place: str) -> http.client.HTTPConnection:
+    maker = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    return maker(place, timeout=TIMEOUT_SECONDS)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str], body: bytes
+) -> int:
+    connection.request("POST", path, body, dict(headers))
+    answer = connection.getresponse()
     answer.read()
     return answer.status
-
-
-def _renewed(sample: Any, number: int, now: str, name: str = "") -> Any:
-    if isinstance(sample, dict):
-        return {key: _renewed(one, number, now, key) for key, one in sample.items()}
-    if isinstance(sample, list):
-        return [_renewed(one, number, now, name) for one in sample]
-    if name in ("timestamp", "time", "at") or name.endswith("_at"):
-        return now
-    if name in ("order_no", "payment_no", "number"):
-        return vendor_answers.numbered(sample, number)
-    return sample

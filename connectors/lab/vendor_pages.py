@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 from connectors.engine.connector import Connector
 from connectors.engine.findings import Say, say
@@ -15,6 +16,7 @@ from connectors.lab.vendor_calls import Answer, Call, refusal
 from connectors.lab.vendor_ledger import Ledger
 from kernel import documents
 from kernel.errors import Problem
+from kernel.settings import settings
 
 
 class Shown(Protocol):
@@ -56,6 +58,7 @@ WORDS: dict[str, Say] = {
         "Makes a new order and tells every connected hub.",
     ),
     "emit": say("发出事件", "Send an event"),
+    "event": say("事件", "Event"),
     "count": say("数量", "How many"),
     "send": say("发出", "Send"),
     "fault": say("模拟故障", "Simulate a fault"),
@@ -77,6 +80,8 @@ WORDS: dict[str, Say] = {
     "now": say("当前", "Now"),
     "language": say("English", "中文"),
 }
+# Fields that the demo apps' own interfaces have and no schema names.
+FIELDS: dict[str, Say] = {"order_date": say("下单日期", "Order date")}
 MODES: dict[str, Say] = {
     "ok": say("正常", "Normal"),
     "down": say("停机（503）", "Down (503)"),
@@ -214,7 +219,7 @@ def _language(language: str) -> str:
 
 def _received(app: Shown, language: str, word: Any) -> str:
     actions = app.connector.actions
-    names = vendor_answers.labels(app.connector, language)
+    names = _labels(app, language)
     rows = [row for row in app.ledger.newest(SHOWN * 2) if row["action"] in actions][:SHOWN]
     if not rows:
         return f'<section><h2>{word("received")}</h2><p class="empty">{word("none")}</p></section>'
@@ -225,7 +230,7 @@ def _received(app: Shown, language: str, word: Any) -> str:
         f'<td class="right">{row["count"]}</td></tr>'
         for row in rows
     )
-    head = "".join(f"<th>{word(one)}</th>" for one in ("when", "action", "number", "what", "times"))
+    head = _head(word, "when", "action", "number", "what")
     return (
         f'<section><h2>{word("received")}</h2><div class="scroll"><table><thead><tr>{head}</tr>'
         f"</thead><tbody>{body}</tbody></table></div></section>"
@@ -238,7 +243,7 @@ def _emissions(app: Shown, language: str, word: Any) -> str:
         return (
             f'<section><h2>{word("events")}</h2><p class="empty">{word("no_events")}</p></section>'
         )
-    names = vendor_answers.labels(app.connector, language)
+    names = _labels(app, language)
     body = "".join(
         f"<tr><td>{_time(row['at'])}</td>"
         f"<td>{escape(app.connector.triggers[row['trigger']].title[language])}</td>"
@@ -247,15 +252,25 @@ def _emissions(app: Shown, language: str, word: Any) -> str:
         f'<td class="right">{row["tries"]}</td></tr>'
         for row in rows
     )
-    head = "".join(f"<th>{word(one)}</th>" for one in ("when", "emit", "what", "state", "times"))
+    head = _head(word, "when", "event", "what", "state")
     return (
         f'<section><h2>{word("events")}</h2><div class="scroll"><table><thead><tr>{head}</tr>'
         f"</thead><tbody>{body}</tbody></table></div></section>"
     )
 
 
+def _labels(app: Shown, language: str) -> dict[str, str]:
+    own = {name: words[language] for name, words in FIELDS.items()}
+    return {**own, **vendor_answers.labels(app.connector, language)}
+
+
+def _head(word: Any, *columns: str) -> str:
+    cells = "".join(f"<th>{word(one)}</th>" for one in columns)
+    return f'{cells}<th class="right">{word("times")}</th>'
+
+
 def _time(at: float) -> str:
-    moment = datetime.fromtimestamp(at).astimezone()
+    moment = datetime.fromtimestamp(at, ZoneInfo(settings().time_zone))
     return f'<time datetime="{moment.isoformat()}">{moment:%m-%d %H:%M:%S}</time>'
 
 

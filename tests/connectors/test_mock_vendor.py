@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import threading
 import time
 
@@ -10,7 +11,7 @@ from standardwebhooks import Webhook
 
 from connectors.engine import answers, flow_templates, loader, requests
 from connectors.engine.connector import ConnectionValues
-from connectors.lab import mock_vendor, vendor_answers
+from connectors.lab import mock_vendor, vendor_answers, vendor_events
 from connectors.lab.vendor_server import Server
 from kernel import documents
 from kernel.http import Failure, Response, send
@@ -447,3 +448,29 @@ def test_a_vendor_that_is_gone_is_a_failure_the_engine_reads(vendors):
     assert isinstance(outcome, Failure)
     assert not isinstance(outcome, Response)
     assert answers.read(loader.find("demo-erp"), "get_stock", outcome).kind == "retry"
+
+
+def test_the_page_tells_the_firms_time_and_names_every_field(vendors):
+    erp = vendors["demo-erp"]
+    assert act(erp, "create_sales_order", install(erp)).kind == "ok"
+    page = talk(erp, "GET", "/")[1]
+    assert '+08:00">' in page
+    assert "下单日期" in page
+    assert "order_date" not in page
+
+
+def test_a_connection_that_was_closed_meanwhile_is_no_try():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer_once_and_hang_up():
+            for _ in range(2):
+                taken, _ = listening.accept()
+                with taken:
+                    taken.recv(65_536)
+                    taken.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}")
+
+        thread = threading.Thread(target=answer_once_and_hang_up)
+        thread.start()
+        url, kept = f"http://127.0.0.1:{listening.getsockname()[1]}/in/x", {}
+        assert [vendor_events.post(url, {}, b"{}", kept) for _ in range(2)] == [202, 202]
+        thread.join()
