@@ -189,3 +189,15 @@ def _exchange(
     answer = connection.getresponse()
     answer.read()
     return answer.status
+
+
+def _renewed(sample: Any, number: int, now: str, name: str = "") -> Any:
+    if isinstance(sample, dict):
+        return {key: _renewed(one, number, now, key) for key, one in sample.items()}
+    if isinstance(sample, list):
+        return [_renewed(one, number, now, name) for one in sample]
+    if name in ("timestamp", "time", "at") or name.endswith("_at"):
+        return now
+    if name in ("order_no", "payment_no", "number"):
+        return vendor_answers.numbered(sample, number)
+    return sample
