@@ -15,7 +15,6 @@ from connectors.tables import Connection, Flow, Run
 from identity.principals import Principal
 from identity.tables import Invitation
 from kernel import clock
-from kernel.errors import N_
 from marketplace.tables import FINISHED, Installation, Rollout
 from webhooks.tables import Delivery, Event
 
@@ -80,20 +79,26 @@ def _count(session: Session, table: Any, *conditions: Any) -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """Something that waits for this person; `text` is a message id with %(count)d in it."""
+    """Something that waits for this person; `one` and `many` are message ids with %(num)d in."""
 
-    text: str
+    one: str
+    many: str
     count: int
     href: str
     icon: str
     tone: str
 
 
+def lazy_ngettext(one: str, many: str) -> tuple[str, str]:
+    """Mark both forms of a text for translation; the page chooses when it knows the number."""
+    return one, many
+
+
 @dataclass(frozen=True)
 class _Look:
     permission: str
     count: Callable[[Session, str], int]
-    text: str
+    words: tuple[str, str]
     href: str
     icon: str
     tone: str = "warn"
@@ -147,15 +152,21 @@ _LOOKS = (
     _Look(
         "runs:read",
         _parked_runs,
-        N_("%(count)d runs stopped and wait for a repair"),
-        "/runs?state=parked",
+        lazy_ngettext(
+            "%(num)d run stopped and waits for a repair",
+            "%(num)d runs stopped and wait for a repair",
+        ),
+        "/runs?view=parked",
         "alert-triangle",
         "bad",
     ),
     _Look(
         "connections:read",
         _troubled_connections,
-        N_("%(count)d connections must be connected again"),
+        lazy_ngettext(
+            "%(num)d connection must be connected again",
+            "%(num)d connections must be connected again",
+        ),
         "/connections",
         "plug-connected-x",
         "bad",
@@ -163,7 +174,10 @@ _LOOKS = (
     _Look(
         "deliveries:read",
         _stuck_deliveries,
-        N_("%(count)d deliveries were given up"),
+        lazy_ngettext(
+            "%(num)d delivery was given up",
+            "%(num)d deliveries were given up",
+        ),
         "/endpoints",
         "send",
         "bad",
@@ -171,14 +185,20 @@ _LOOKS = (
     _Look(
         "events:read",
         _bad_events,
-        N_("%(count)d events came in but do not fit their description"),
+        lazy_ngettext(
+            "%(num)d event came in but does not fit its description",
+            "%(num)d events came in but do not fit their description",
+        ),
         "/events?state=rejected",
         "inbox",
     ),
     _Look(
         "apps:install",
         _open_rollouts,
-        N_("%(count)d installations are under way"),
+        lazy_ngettext(
+            "%(num)d installation is under way",
+            "%(num)d installations are under way",
+        ),
         "/installations",
         "loader-2",
         "busy",
@@ -186,7 +206,10 @@ _LOOKS = (
     _Look(
         "members:write",
         _open_invitations,
-        N_("%(count)d invitations have not been accepted yet"),
+        lazy_ngettext(
+            "%(num)d invitation has not been accepted yet",
+            "%(num)d invitations have not been accepted yet",
+        ),
         "/settings/members",
         "user-plus",
         "wait",
@@ -194,7 +217,10 @@ _LOOKS = (
     _Look(
         "releases:review",
         _releases_to_review,
-        N_("%(count)d releases wait for your review"),
+        lazy_ngettext(
+            "%(num)d release waits for your review",
+            "%(num)d releases wait for your review",
+        ),
         "/operator/review",
         "clipboard-check",
         "wait",
@@ -202,7 +228,10 @@ _LOOKS = (
     _Look(
         "vendors:review",
         _vendors_to_admit,
-        N_("%(count)d vendors ask to be admitted"),
+        lazy_ngettext(
+            "%(num)d vendor asks to be admitted",
+            "%(num)d vendors ask to be admitted",
+        ),
         "/operator/vendors",
         "building-store",
         "wait",
@@ -218,7 +247,7 @@ def needs(session: Session, who: Principal) -> list[Need]:
             continue
         count = look.count(session, who.organization_id)
         if count:
-            found.append(Need(look.text, count, look.href, look.icon, look.tone))
+            found.append(Need(*look.words, count, look.href, look.icon, look.tone))
     return found
 
 

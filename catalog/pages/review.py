@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from catalog import apps, deeds, releases, vendors
+from catalog import apps, deeds, manifests, releases, vendors
 from catalog.pages.drawing import blueprint, draw, go, typed
 from identity.guard import principal, require
 from kernel.database import EVERY, reading
@@ -52,6 +52,8 @@ def _draw_release(release_id: str, problem: Problem | None = None) -> Any:
         app=app,
         vendor=vendor,
         changes=asked,
+        # checked anew, because what was said then was said in the sender's language
+        findings=manifests.check(release.source_text).findings,
         problem=problem,
     )
 
@@ -66,10 +68,13 @@ def vendor_queue() -> Any:
 @blueprint.post("/operator/vendors/<vendor_id>")
 @require("vendors:review")
 def vendor_decide(vendor_id: str) -> Any:
-    """Admit or refuse a vendor."""
+    """Admit or refuse a vendor; the page has a form for each that waits, with names of its own."""
+    reason = f"reason_{vendor_id}"
     try:
-        deeds.decide_vendor(principal(), vendor_id, typed("decision"), typed("reason") or None)
+        deeds.decide_vendor(principal(), vendor_id, typed("decision"), typed(reason) or None)
     except Problem as problem:
+        for error in problem.errors:
+            error["pointer"] = f"/{reason}"
         return _draw_vendors(problem)
     return go("/operator/vendors")
 

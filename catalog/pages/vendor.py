@@ -55,8 +55,11 @@ def vendor_desk() -> Any:
         vendor = vendors.publisher(session, principal().organization_id)
         own = apps.of_vendor(session, vendor.id)
         sent = releases.of_vendor(session, vendor.id)
+        on_shelf = apps.by_keys(session, [app.key for app in own])
         queue = [release.id for release, _, _ in releases.waiting(session)]
-    return draw("vendor.html", vendor=vendor, apps=own, releases=sent, queue=queue)
+    return draw(
+        "vendor.html", vendor=vendor, apps=own, on_shelf=on_shelf, releases=sent, queue=queue
+    )
 
 
 @blueprint.get("/vendor/releases/new")
@@ -107,7 +110,15 @@ def release_page(release_id: str) -> Any:
         app = apps.of_release(session, release)
         asked = releases.changes(session, release)
         queue = [waiting.id for waiting, _, _ in releases.waiting(session)]
-    return draw("release.html", release=release, app=app, changes=asked, queue=queue)
+    return draw(
+        "release.html",
+        release=release,
+        app=app,
+        changes=asked,
+        queue=queue,
+        # checked anew, because what was said then was said in the sender's language
+        findings=manifests.check(release.source_text).findings,
+    )
 
 
 @blueprint.post("/vendor/releases/<release_id>/publish")

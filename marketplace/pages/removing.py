@@ -12,7 +12,9 @@ from marketplace.pages.drawing import blueprint, draw, go, typed
 @blueprint.get("/installations/<installation_id>/remove")
 @require("apps:install")
 def confirm_removal(installation_id: str) -> Any:
-    """Show what removing an app stops, keeps and closes."""
+    """Show what removing an app stops, keeps and closes; a link has a form of its own."""
+    if _is_link(installation_id):
+        return go(f"/toolbox/links/{installation_id}")
     return _draw(installation_id)
 
 
@@ -20,6 +22,8 @@ def confirm_removal(installation_id: str) -> Any:
 @require("apps:install")
 def remove(installation_id: str) -> Any:
     """Remove an app; runs that still wait need a tick of their own."""
+    if _is_link(installation_id):
+        return go(f"/toolbox/links/{installation_id}")
     who = principal()
     try:
         with transaction(who.organization_id) as session:
@@ -32,6 +36,12 @@ def remove(installation_id: str) -> Any:
             raise
         return _draw(installation_id, problem)
     return go(f"/rollouts/{started.id}")
+
+
+def _is_link(installation_id: str) -> bool:
+    organization_id = principal().organization_id
+    with reading(organization_id) as session:
+        return installations.find(session, organization_id, installation_id).kind == "external"
 
 
 def _draw(installation_id: str, problem: Problem | None = None) -> Any:

@@ -145,6 +145,8 @@
     showTimes(document);
     showSwitches(document);
     setInterval(() => showTimes(document), 30000);
+    // on a phone the tab one is on may lie beyond the edge of the row
+    document.querySelector(".yf-tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     document.querySelector("[role=alert][data-focus]")?.focus();
   }
   window.yangfan = { toast, ask, copy };

@@ -3,6 +3,7 @@
 import os
 import shutil
 from contextlib import contextmanager
+from functools import cache
 
 from house.reading import ROOT
 from playwright.sync_api import sync_playwright
@@ -14,6 +15,8 @@ FLAGS = [
 ]  # fmt: skip
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 780}
+# in axe's own words; what is only “minor” or “moderate” is looked at by hand
+GRAVE = ("serious", "critical")
 
 
 def chromium():
@@ -31,11 +34,31 @@ def browsing():
         browser.close()
 
 
+@cache
+def axe_source():
+    """The text of axe-core, which looks for what shuts people out."""
+    return (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
+def barriers(page):
+    """What axe finds on a page and calls serious or critical: rule, element, why."""
+    page.evaluate(axe_source() + ";0")
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{one['id']}: {node['html'][:160]} ({node['failureSummary'].splitlines()[-1].strip()})"
+        for one in found
+        if one["impact"] in GRAVE
+        for node in one["nodes"]
+    ]
+
+
 class Visitor:
     """One person at one screen; remembers whatever the browser complained about."""
 
-    def __init__(self, browser, url, *, size=DESKTOP, language="zh-CN"):
+    def __init__(self, browser, url, *, size=DESKTOP, language="zh-CN", person=None):
         self.context = browser.new_context(viewport=size, locale=language, base_url=url)
+        if person is not None:
+            self.context.add_cookies(person.cookies())
         self.page = self.context.new_page()
         self.page.set_default_timeout(20_000)
         self.complaints = []
@@ -54,10 +77,29 @@ class Visitor:
         """Open a page of the hub."""
         self.page.goto(path, wait_until="load")
 
+    def press(self, selector):
+        """Press what leads to another page or draws this one anew; say yes when it asks first."""
+        button = self.page.locator(selector).first
+        is_asking = button.get_attribute("data-confirm")
+        with self.page.expect_navigation(wait_until="load"):
+            button.click()
+            if is_asking:
+                self.page.click("#confirm button[value=yes]")
+
     def keep(self, name):
         """Keep a picture, and make sure that nothing sticks out of the screen."""
         self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        assert not self.overhang(), f"{name}: {self.overhang()}"
+
+    def overhang(self):
+        """Say by how much the page is wider than the screen; empty when it fits."""
         wide = self.page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
-        assert wide <= 1, f"{name}: the page is {wide} px wider than the screen"
+        return f"the page is {wide} px wider than the screen" if wide > 1 else ""
+
+    def examine(self, name):
+        """Keep a picture of a page on the way, and make sure that everybody can use it."""
+        self.keep(name)
+        found = barriers(self.page)
+        assert not found, "\n".join([name, *found])

@@ -1,0 +1,194 @@
+"""A hub with people in it: a factory whose flows run, a vendor, an operator, and their things."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from factories.catalog import manifest_text
+
+from bench.hub import Hub
+
+PASSWORD = "hebei-lantern-48-orchard"
+ORDERS, FLAWED = "order_paid", "reject"
+
+
+class Person:
+    """Somebody who is signed in; sends forms and JSON as their browser would."""
+
+    def __init__(self, url: str, email: str, password: str) -> None:
+        self.url, self.http = url, requests.Session()
+        self.http.headers["Accept"] = "text/html"
+        self._learn_token("/sign-in")
+        self.send("/sign-in", email=email, password=password)
+        self._learn_token("/help")
+
+    def _learn_token(self, path: str) -> None:
+        page = self.http.get(self.url + path, timeout=30).text
+        self.token = re.search(r'name="csrf-token" content="([^"]+)"', page)[1]
+
+    def send(self, path: str, **form: str) -> requests.Response:
+        """Send a form; a refusal is an error that shows the page."""
+        answer = self.http.post(
+            self.url + path, data={**form, "csrf_token": self.token}, timeout=60
+        )
+        assert answer.status_code < 400, f"{path}: {answer.status_code} {answer.text[-3000:]}"
+        return answer
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the API; a refusal is an error that shows the problem."""
+        headers = {"X-CSRF-Token": self.token, "Accept": "application/json"}
+        answer = self.http.request(
+            method, f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=60
+        )
+        assert answer.status_code < 400, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def cookies(self) -> list[dict[str, str]]:
+        """The cookies that make a browser this person's, but for the language."""
+        kept = self.http.cookies.get_dict()
+        return [
+            {"name": name, "value": value, "url": self.url}
+            for name, value in kept.items()
+            if name != "yf_lang"
+        ]
+
+
+class Town:
+    """The hub, its people, and the addresses of what they have."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub, self.url = hub, hub.url
+        password = json.loads((hub.folder / "demo-login.json").read_text())["password"]
+        self.owner = Person(hub.url, "owner@factory.example", password)
+        self.vendor = Person(hub.url, "vendor@vendor.example", password)
+        self.operator = Person(hub.url, "operator@hub.example", password)
+        self.password = password
+        # URL parameter, or the whole rule where the parameter alone says too little → values
+        self.things: dict[str, list[str]] = {}
+        self._install()
+        self._let_orders_run()
+        self._make_small_things()
+        self._publish()
+
+    def _keep(self, name: str, *values: str) -> None:
+        self.things.setdefault(name, []).extend(values)
+
+    def _install(self) -> None:
+        owner = self.owner
+        endpoint = owner.call(
+            "POST",
+            "/endpoints",
+            {"url": f"http://127.0.0.1:{self.hub.sink_port}/", "event_types": ["order.*"]},
+        )
+        self._keep("endpoint_id", endpoint["id"])
+        rollout = owner.call("POST", "/bundles/order-to-chat/install", {})
+        self._keep("rollout_id", rollout["id"])
+        path = f"/rollouts/{rollout['id']}"
+        wait_for(lambda: owner.call("GET", path)["state"] == "active")
+        self._keep("installation_id", owner.call("GET", "/installations")["items"][0]["id"])
+        self._keep("connection_id", owner.call("GET", "/connections")["items"][0]["id"])
+        self._keep("flow_id", owner.call("GET", "/flows")["items"][0]["id"])
+        self._keep("source_id", owner.call("GET", "/sources")["items"][0]["id"])
+
+    def _let_orders_run(self) -> None:
+        """Let one order through, stop one at the ERP, and take in an event that does not fit."""
+        shop, erp = self.hub.vendor("demo-shop"), self.hub.vendor("demo-erp")
+        for mode, state in (("ok", "succeeded"), (FLAWED, "parked")):
+            erp.call("POST", "/_mock/behaviour", {"mode": mode})
+            shop.call("POST", "/_mock/emit", {"trigger": ORDERS, "count": 1})
+            found = wait_for(lambda state=state: self._runs(state))
+            self._keep("run_id", found[0]["id"])
+            self._keep("event_id", found[0]["event_id"])
+        erp.call("POST", "/_mock/behaviour", {"mode": "ok"})
+        deliveries = wait_for(lambda: self.owner.call("GET", "/deliveries")["items"])
+        self._keep("delivery_id", deliveries[0]["id"])
+        source = self.owner.call(
+            "POST",
+            "/sources",
+            {"name": "仓库 Warehouse", "scheme": "none", "unknown_types": "reject"},
+        )
+        envelope = {"type": "stock.guessed", "data": {"sku": "A-1"}, "id": "1", "source": "/w"}
+        answer = requests.post(
+            source["url"], json={"specversion": "1.0", **envelope}, timeout=30,
+            headers={"Content-Type": "application/cloudevents+json"},
+        )  # fmt: skip
+        assert answer.status_code == 422, answer.text
+        self._keep("source_id", source["id"])
+        self._keep("event_id", self.owner.call("GET", "/events?state=rejected")["items"][0]["id"])
+
+    def _runs(self, state: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.owner.call("GET", f"/runs?state={state}")["items"]
+        return found
+
+    def _make_small_things(self) -> None:
+        owner = self.owner
+        words = {"zh": "盘点完成", "en": "Stock counted by hand"}
+        schema = {"type": "object", "properties": {"sku": {"type": "string"}}}
+        named = {"name": "factory.counted", "title": words, "schema": schema, "sample": {}}
+        owner.call("POST", "/custom-event-types", named)
+        link = {"name": "老账本", "open_url": "https://books.example.com/", "slot": "organization"}
+        self._keep("installation_id", owner.call("POST", "/installations", link)["id"])
+        self._keep("/toolbox/links/<installation_id>", self.things["installation_id"][-1])
+        invitation = {"email": "new@factory.example", "role": "finance"}
+        offered = owner.call("POST", "/invitations", invitation)
+        self._keep("secret", offered["link"].rpartition("/")[2])
+        owner.call("POST", "/api-keys", {"name": "仓库接口", "role": "integrator"})
+        draft = {"trigger": {"event": "order.paid", "version": None}, "steps": []}
+        flow = owner.call("POST", "/flows", {"name": "草稿 Draft", "document": draft})
+        self._keep("flow_id", flow["id"])
+
+    def _publish(self) -> None:
+        """Bring one app to the shelf, leave its next version in review, and refuse another app."""
+        words = {"name": {"zh": "码头排班", "en": "Dock Planner"}}
+        first = self._submit(id="dock-planner", version="1.0.0", **words)
+        self._decide(first, "approve")
+        self.vendor.call("POST", f"/releases/{first}/publish")
+        more = [
+            _scope("events:read", "读取消息", "Reads messages", "high"),
+            _scope("orders:write", "改约车时间", "Moves bookings", "medium"),
+        ]
+        second = self._submit(id="dock-planner", version="1.1.0", scopes=more, **words)
+        third = self._submit(id="dock-lights", name={"zh": "码头灯", "en": "Dock Lights"})
+        self._decide(third, "reject", "说明里没有写数据存在哪里。 The data table names no region.")
+        self._keep("release_id", second, third, first)
+        self._keep("/operator/review/<release_id>", second, first)
+        asking = {
+            "organization_name": "泰州软件有限公司", "name": "孙蕾", "email": "sun@taizhou.example",
+            "password": PASSWORD,
+        }  # fmt: skip
+        requests.post(f"{self.url}/api/v1/sign-up", json=asking, timeout=60).raise_for_status()
+        self.applicant = Person(self.url, asking["email"], PASSWORD)
+        self.applicant.call(
+            "POST",
+            "/vendor",
+            {
+                "name": {"zh": "泰州软件", "en": "Taizhou Software"},
+                "contact_email": asking["email"],
+            },
+        )
+
+    def _submit(self, **over: Any) -> str:
+        made = self.vendor.call("POST", "/releases", {"manifest": manifest_text(**over)})
+        return str(made["id"])
+
+    def _decide(self, release_id: str, decision: str, reason: str | None = None) -> None:
+        body = {"decision": decision, "reason": reason}
+        self.operator.call("POST", f"/reviews/{release_id}", body)
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 60) -> Any:
+    """Ask until the answer is something, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = check()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not happen in time")
+
+
+def _scope(name: str, zh: str, en: str, sensitivity: str) -> dict[str, Any]:
+    return {"id": name, "reason": {"zh": zh, "en": en}, "sensitivity": sensitivity}
