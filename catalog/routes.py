@@ -59,6 +59,7 @@ def search_apps() -> Any:
         total=found.total,
         facets=found.facets,
         is_partial=found.is_partial,
+        instead=found.instead,
         without=found.without,
         next_cursor=found.next_cursor,
     )

@@ -84,6 +84,7 @@ class ResultsOut(BaseModel):
     total: int
     facets: dict[str, dict[str, int]]
     is_partial: bool
+    instead: str | None
     without: dict[str, int]
     next_cursor: str | None
 

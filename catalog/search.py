@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Text, and_, or_, select, type_coerce
 from sqlmodel import Session, col
 
+from catalog import guesses
 from catalog.slots import read_data
 from catalog.tables import App, Listing
 from kernel.errors import N_, Malformed
@@ -67,6 +68,8 @@ class Results:
     is_partial: bool = False
     # filter name -> how many there would be without it
     without: dict[str, int] = field(default_factory=dict)
+    # nothing held the words, so these are the results of what was probably meant
+    instead: str | None = None
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -155,9 +158,15 @@ def search(
     chosen = {name: values for name, values in (filters or {}).items() if name in FACETS and values}
     asked = _alternatives(query)
     rows = _rows(session, asked, every=True)
-    is_partial = False
+    is_partial, instead = False, None
     if asked and not rows:
-        rows, is_partial = _rows(session, asked, every=False), True
+        instead = guesses.guess(query[:MAX_QUERY], _shelf_words(session))
+        meant = _alternatives(instead or "")
+        rows = _rows(session, meant, every=True) if meant else []
+        if rows:
+            asked = meant
+        else:
+            rows, is_partial, instead = _rows(session, asked, every=False), True, None
     scored = [(_score(row, asked, is_partial=is_partial), row) for row in rows]
     fitting = [pair for pair in scored if _fits(pair[1].facets, chosen)]
     if order == "name":
@@ -174,6 +183,7 @@ def search(
         next_cursor=_cursor(start + limit) if start + limit < len(fitting) else None,
         is_partial=is_partial and bool(fitting),
         without=without,
+        instead=instead if fitting else None,
     )
 
 
@@ -211,6 +221,15 @@ def _rows(session: Session, asked: list[list[str]], *, every: bool) -> list[_Row
         _Row(row[0], _facets(row[1]), row[2] is not None, *row[3:])
         for row in session.execute(statement).all()
     ]
+
+
+def _shelf_words(session: Session) -> Counter[str]:
+    """Count the words on the published cards, and the words of the synonyms."""
+    statement = select(Listing.search_name, Listing.search_tagline).where(
+        col(Listing.state) == "published"
+    )
+    texts = (text for row in session.execute(statement).all() for text in row)
+    return Counter(word for text in texts for word in text.split()) + Counter(list(_synonyms()))
 
 
 @lru_cache(maxsize=20_000)

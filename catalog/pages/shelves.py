@@ -81,7 +81,7 @@ def search_all() -> Any:
     query = request.args.get("q", "")[: search.MAX_QUERY]
     with reading(EVERY) as session:
         found = search.search(session, query, limit=12)
-        sets = bundles.matching(session, query)
+        sets = bundles.matching(session, found.instead or query)
     return draw("search.html", found=found, bundles=sets, query=query)
 
 

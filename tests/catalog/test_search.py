@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from factories.catalog import make_app, make_vendor
 
@@ -149,3 +151,43 @@ def test_the_real_catalogue_answers_golden_questions(session):
     }.items():
         assert expected in keys(search.search(session, typed))[:12], typed
     assert search.search(session).total == 123
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant", "expected"),
+    [
+        ("kucun", "库存", "inventree"),
+        ("fapiao", "发票", "invoice-ninja"),
+        ("caigou", "采购", "erpnext"),
+        ("pai chan", "排产", "frepple"),
+        ("库村", "库存", "inventree"),
+        ("cangkuguanli", "仓库 管理", "jsherp"),
+        ("jxc", "进销存", "jsherp"),
+        ("oodo", "odoo", "odoo-ce"),
+        ("erpnxt", "erpnext", "erpnext"),
+    ],
+)
+def test_what_was_probably_meant_is_shown_and_said(session, typed, meant, expected):
+    seed.seed(session, include_demo=True)
+    session.flush()
+    results = search.search(session, typed, limit=50)
+    assert results.instead == meant
+    assert not results.is_partial
+    assert expected in keys(results)
+
+
+@pytest.mark.parametrize("typed", ["库存", "erp", "gitea", "zzzz", "密码 排产", "🙂", "x" * 99, ""])
+def test_nothing_is_guessed_for_what_is_there_or_far_from_everything(session, typed):
+    seed.seed(session, include_demo=True)
+    session.flush()
+    assert search.search(session, typed).instead is None
+
+
+def test_a_guess_is_quick_on_hostile_text(session):
+    seed.seed(session, include_demo=True)
+    session.flush()
+    search.search(session, "kucun")  # loads the dictionary
+    start = time.monotonic()
+    for typed in ("a" * 100, "shi" * 33, "库" * 100, "e" * 50 + " " + "r" * 49):
+        search.search(session, typed)
+    assert time.monotonic() - start < 2
