@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Engine,
     Integer,
     Text,
     cast,
@@ -74,7 +75,7 @@ def tenants(database: Database, organizations: int, apps: int, flows: int) -> No
         _insert(connection, flow, flows, of_flow)
         _insert(connection, version, flows, {**of_flow, "id": _ids("flv"), "flow_id": _ids("flw")})
         _analyze(connection)
-    engine.dispose()
+    _write_out(engine)
 
 
 def backlog(database: Database, organization_id: str, source_id: str, count: int) -> None:
@@ -98,7 +99,7 @@ def backlog(database: Database, organization_id: str, source_id: str, count: int
         _act_for_all(connection)
         _insert(connection, event, count, {"id": _ids("evt"), "dedupe_key": _ids("old")})
         _analyze(connection)
-    engine.dispose()
+    _write_out(engine)
 
 
 def undrained(database: Database) -> int:
@@ -121,6 +122,13 @@ def _act_for_all(connection: Connection) -> None:
 def _analyze(connection: Connection) -> None:
     """Let the planner know in the same commit, as it would had the rows come in over hours."""
     connection.execute(text("ANALYZE"))
+
+
+def _write_out(engine: Engine) -> None:
+    """Have everything on disk before the next measurement, not during it."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CHECKPOINT"))
+    engine.dispose()
 
 
 def _insert(

@@ -210,11 +210,19 @@ class Scaled(_HubRig):
             if fill:
                 fill(self.database)
             web = self.hub.run("up")
-            self.hub.run("worker")
+            self.start_worker()
             self.hub.wait_ready(web)
             self.set_up()
             self.add_senders(senders)
             self.closing = made.pop_all()
+
+    def start_worker(self) -> None:
+        """Start the process that drains."""
+        self._worker = self.hub.run("worker")
+
+    def stop_worker(self) -> None:
+        """End it at once; events are taken in all the same."""
+        self.hub.kill(self._worker)
 
     @cached_property
     def shared(self) -> list[int]:
