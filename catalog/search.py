@@ -225,7 +225,7 @@ def _rows(session: Session, asked: list[list[str]], *, every: bool) -> list[_Row
 
 def _shelf_words(session: Session) -> Counter[str]:
     """Count the words on the published cards, and the words of the synonyms."""
-    statement = select(Listing.search_name, Listing.search_tagline).where(
+    statement = select(col(Listing.search_name), col(Listing.search_tagline)).where(
         col(Listing.state) == "published"
     )
     texts = (text for row in session.execute(statement).all() for text in row)

@@ -104,6 +104,7 @@ ORIGINS = {
     "canonical": N_("House vocabulary"),
     "connector": N_("From a connector"),
     "custom": N_("Your own"),
+    "hub": N_("News of the hub"),
 }
 
 

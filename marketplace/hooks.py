@@ -1,7 +1,8 @@
 """Where packages that must not know each other meet: what goes up goes through these lists."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any
 
 from flask import Flask
 
@@ -9,6 +10,19 @@ from catalog import event_types
 from catalog.event_types import EventType
 from connectors.engine import loader
 from connectors.engine.connector import Connector, Trigger
+
+_TEXT: Mapping[str, Any] = {"type": ["string", "null"]}
+_INSTALLATION = {"installation_id": "ins_1", "app_key": "demo-erp", "release_id": "rel_1"}
+# What the hub itself tells a firm: name, title, sample of its data.
+_NEWS = (
+    ("installation.created", {"zh": "应用已安装", "en": "App installed"}, _INSTALLATION),
+    ("installation.removed", {"zh": "应用已卸载", "en": "App uninstalled"}, _INSTALLATION),
+    (
+        "endpoint.disabled",
+        {"zh": "推送地址已关闭", "en": "Endpoint switched off"},
+        {"endpoint": "ep_1", "reason": "failing"},
+    ),
+)
 
 
 def install(_app: Flask) -> None:
@@ -18,8 +32,9 @@ def install(_app: Flask) -> None:
 
 def install_providers() -> None:
     """Let the vocabulary know the event types that connectors declare."""
-    if declared_types not in event_types.PROVIDERS:
-        event_types.PROVIDERS.append(declared_types)
+    for provider in (declared_types, own_news):
+        if provider not in event_types.PROVIDERS:
+            event_types.PROVIDERS.append(provider)
 
 
 @cache
@@ -30,6 +45,25 @@ def declared_types() -> Iterable[EventType]:
         for connector in loader.library().values()
         for trigger in connector.triggers.values()
         if trigger.schema and not trigger.event.endswith("*")
+    )
+
+
+@cache
+def own_news() -> Iterable[EventType]:
+    """Give the event types of what the hub itself tells a firm."""
+    return tuple(
+        EventType(
+            name=name,
+            version=1,
+            title=title,
+            schema={
+                "type": "object",
+                "properties": {field: dict(_TEXT) for field in sample},
+            },
+            sample=sample,
+            origin="hub",
+        )
+        for name, title, sample in _NEWS
     )
 
 

@@ -1,6 +1,6 @@
 """The toolbox: what is installed, by slot, with how its flows have really been doing."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -89,11 +89,14 @@ def health_of(
         for connection_id in connection_ids & by_connection.keys():
             one = health[by_connection[connection_id]]
             one.flow_count += 1
-            for state, count in counts.get(flow_id, {}).items():
+            for (state, lane), count in counts.get(flow_id, {}).items():
                 if state == "succeeded":
                     one.succeeded += count
                 elif state == "parked":
-                    one.parked += count
+                    # a run that stopped at one app says nothing against the others of its flow
+                    one.parked += (
+                        count if lane == connection_id or lane not in connection_ids else 0
+                    )
                 elif state in ("due", "leased", "waiting"):
                     one.under_way += count
     troubled = session.execute(
@@ -129,18 +132,19 @@ def _connections_in(document: Mapping[str, Any]) -> set[str]:
     return {str(node["connection"]) for node in nodes if node.get("connection")}
 
 
-def _run_counts(session: Session, organization_id: str) -> dict[str, dict[str, int]]:
+def _run_counts(session: Session, organization_id: str) -> dict[str, Counter[tuple[str, str]]]:
+    """Count runs by flow, state and the connection they stand before."""
     since = clock.now() - timedelta(days=HEALTH_DAYS)
     rows = session.execute(
-        select(col(Run.flow_id), col(Run.state), func.count())
+        select(col(Run.flow_id), col(Run.state), col(Run.lane), func.count())
         .where(
             col(Run.organization_id) == organization_id,
             # what is stuck counts however old it is: somebody still has to look at it
             or_(col(Run.created_at) >= since, col(Run.state) == "parked"),
         )
-        .group_by(col(Run.flow_id), col(Run.state))
+        .group_by(col(Run.flow_id), col(Run.state), col(Run.lane))
     )
-    counts: dict[str, dict[str, int]] = defaultdict(dict)
-    for flow_id, state, count in rows:
-        counts[flow_id][state] = count
+    counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for flow_id, state, lane, count in rows:
+        counts[flow_id][state, lane] += count
     return counts

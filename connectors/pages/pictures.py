@@ -5,6 +5,7 @@ from typing import Any
 
 from flask_babel import gettext
 
+from catalog import event_types
 from connectors.flow_documents import action_of
 from connectors.pages.drawing import app_of, connector_or_none
 from kernel.errors import NotFound
@@ -31,15 +32,18 @@ def picture(
 
 def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
     connector = connector_or_none(trigger.get("connector"))
+    event = str(trigger.get("event") or "")
+    named = event_types.lookup(None, None, event) if event else None
     known = connector.triggers.get(trigger.get("trigger") or "") if connector else None
+    title = known.title if known else named.title if named else event or gettext("not chosen")
     app = app_of(trigger.get("connector")) if connector else None
     return {
         "app": localized(app["title"]) if app else gettext("Event"),
         "icon": app["icon"] if app else None,
         "slot": app["slot"] if app else None,
-        "title": localized(known.title) if known else trigger.get("event") or gettext("not chosen"),
+        "title": localized(title),
         "kind": "trigger",
-        "note": trigger.get("event") if known else None,
+        "note": event if known or named else None,
     }
 
 

@@ -8,12 +8,13 @@ from flask_babel import gettext
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from catalog import bundles
+from catalog import bundles, event_types
 from connectors.tables import Run
 from identity import organizations
 from identity.guard import principal_or_none
 from kernel.database import EVERY, StoreUnavailable, reading
 from kernel.errors import FieldError, Problem
+from kernel.web import localized
 from marketplace import navigation, offers
 
 blueprint = Blueprint("marketplace_pages", "marketplace")
@@ -56,8 +57,15 @@ def typed(name: str, limit: int = 2000) -> str:
 def install(app: Flask) -> None:
     """Give every page its side bar, and tell the catalogue what the hub can install."""
     app.context_processor(surroundings)
+    app.jinja_env.globals["event_word"] = event_word
     if offers.app_is_installable not in bundles.INSTALLABLE:
         bundles.INSTALLABLE.append(offers.app_is_installable)
+
+
+def event_word(name: str) -> str:
+    """Return what people call an event type; one of a firm's own keeps its name."""
+    found = event_types.lookup(None, None, name)
+    return localized(found.title) if found else name
 
 
 def surroundings() -> dict[str, Any]:

@@ -62,8 +62,8 @@ def make_flow(session, organization_id, *connections):
     return flow
 
 
-def make_runs(session, flow, state, count=1, days_ago=0):
-    """Some runs of a flow."""
+def make_runs(session, flow, state, count=1, days_ago=0, lane=None):
+    """Some runs of a flow, before a connection or none."""
     body = events.NewEvent(type="order.paid", body=b"{}")
     for _ in range(count):
         [accepted] = events.accept(session, flow.organization_id, None, [body])
@@ -75,7 +75,7 @@ def make_runs(session, flow, state, count=1, days_ago=0):
                 flow_version=1,
                 event_id=accepted.id,
                 event_type="order.paid",
-                lane=flow.id,
+                lane=lane or flow.id,
                 state=state,
                 created_at=clock.now() - timedelta(days=days_ago),
             )
@@ -107,6 +107,18 @@ def test_health_counts_runs_of_the_last_days_and_whatever_is_stuck(session, firm
     assert (health.flow_count, health.succeeded, health.parked, health.under_way) == (1, 3, 1, 2)
     assert health.success_percent == 75
     assert health.state == "needs_attention"
+
+
+def test_a_stopped_run_counts_where_it_stopped_and_nowhere_else(session, firm):
+    shop, shop_connection = make_app(session, firm)
+    erp, erp_connection = make_app(session, firm, "logistics", app_key="demo-erp")
+    flow = make_flow(session, firm, shop_connection, erp_connection)
+    make_runs(session, flow, "succeeded")
+    make_runs(session, flow, "parked", 2, lane=erp_connection.id)
+    health = launchpad.health_of(session, firm, [shop, erp])
+    assert (health[erp.id].parked, health[erp.id].state) == (2, "needs_attention")
+    assert (health[shop.id].parked, health[shop.id].state) == (0, "healthy")
+    assert health[shop.id].success_percent == 100
 
 
 def test_health_knows_its_states(session, firm):

@@ -10,6 +10,7 @@ from kernel.database import EVERY, transaction
 from kernel.settings import settings_override
 from marketplace import rollouts
 from marketplace.tables import Rollout, RolloutStep
+from webhooks import events
 
 
 @pytest.fixture
@@ -108,6 +109,25 @@ def test_visitors_see_the_shop_with_counted_figures(app, member):
     assert "123" in html  # 120 apps of the catalogue and the three demo apps
     # nothing has been installed here, so no time of an installation is claimed
     assert "安装一次用时" not in html
+
+
+def test_my_hub_tells_events_in_words(browser, member):
+    with transaction(EVERY) as session:
+        for name in ("order.paid", "installation.created", "kiln.heated"):
+            news = events.NewEvent(type=name, body=b"{}")
+            events.accept(session, member.organization_id, None, [news])
+    html = read(browser, "/?lang=zh")
+    for word in ("订单已付款", "应用已安装", "kiln.heated"):
+        assert f"<strong>{word}</strong>" in html
+
+
+def test_my_hub_promises_nothing_to_those_who_may_not_look(app, member):
+    client = app.test_client()
+    with transaction(EVERY) as session:
+        sign_in(client, session, make_member(session, role="member"))
+    html = read(client, "/?lang=zh")
+    assert "一切都在自动运行" not in html
+    assert "没有等您处理的事" in html
 
 
 def test_an_install_page_says_who_gets_what(browser):
