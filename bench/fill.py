@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlmodel import SQLModel
 
 from bench import orders
-from bench.rigs import flow_document
+from bench.firms import flow_document
 from bench.servers import Database
 from catalog.tables import App, Vendor
 from connectors.tables import Flow, FlowVersion

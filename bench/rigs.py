@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import psycopg
 import requests
 
-from bench import orders, processes, servers
-from bench.hub import ROOT, Client, Hub, free_ports
+from bench import firms, processes, servers
+from bench.firms import Firm
+from bench.hub import ROOT, Hub, free_ports
 from bench.load import Door
 from bench.naive import QUEUE, store
 from bench.servers import Database
@@ -104,15 +103,6 @@ class Naive(Rig):
         return servers.postgres_pids() + servers.rabbitmq_pids()
 
 
-@dataclass(frozen=True)
-class Tenant:
-    """An organization of a hub under test, and where its events come in."""
-
-    client: Client
-    organization_id: str
-    source_id: str
-
-
 class _HubRig(Rig):
     """A hub with one organization whose orders take a flow, and one that subscribes an endpoint."""
 
@@ -128,7 +118,7 @@ class _HubRig(Rig):
             }
         )
         self.closing.callback(self._end)
-        self.tenants: dict[str, Tenant] = {}  # by door
+        self.firms: dict[str, Firm] = {}  # by door
         self.senders: list[str] = []  # doors of further organizations whose orders take a flow
 
     def _end(self) -> None:
@@ -139,24 +129,19 @@ class _HubRig(Rig):
 
     def set_up(self) -> None:
         """Make both organizations over the public API."""
-        self._add("flow", _add_flow)
-        self._add("endpoint", _add_endpoint)
+        self._add("flow", firms.add_flow)
+        self._add("endpoint", firms.add_endpoint)
 
     def add_senders(self, count: int) -> None:
         """Sign further organizations up whose orders take a flow, until there are `count`."""
         while len(self.senders) < count:
             name = f"flow-{len(self.senders)}"
-            self._add(name, _add_flow)
+            self._add(name, firms.add_flow)
             self.senders.append(name)
 
-    def _add(self, name: str, connect: "Callable[[Client, str, str], None]") -> None:
-        """Sign an organization up, give it a source and connect the target behind it."""
-        client = Client(self.hub.url)
-        organization = client.sign_up(name)["organization"]
-        source = client.call("POST", "/api/v1/sources", SOURCE)
-        connect(client, source["id"], f"{self.target.url}/{name}")
-        self.doors[name] = Door(self.hub.port, urlsplit(source["url"]).path, source["secret"])
-        self.tenants[name] = Tenant(client, organization["id"], source["id"])
+    def _add(self, name: str, way: firms.Way) -> None:
+        firm = firms.sign_up(self.hub.url, name, way, f"{self.target.url}/{name}")
+        self.firms[name], self.doors[name] = firm, firm.door
 
     def roots(self) -> list[int]:
         return [process.pid for process in self.hub.processes]
@@ -245,68 +230,6 @@ def start_together(makers: Sequence[Callable[[], R]]) -> list[R]:
     return [start.result() for start in starts]
 
 
-# --- what the hub is set up with -----------------------------------------------------------------
-
-SOURCE = {"name": "Shop", "scheme": "standard_webhooks", "unknown_types": "reject"}
-FIVE_FIELDS = {
-    "number": "${event.data.order_no}",
-    "buyer": "${event.data.customer.name}",
-    "total": "${money(event.data.total.value)}",
-    "paid_at": "${event.data.paid_at}",
-    "payment": {
-        "code_table": {
-            "table": {"wechat_pay": "微信支付", "alipay": "支付宝", "bank_transfer": "银行转账"},
-            "of": "${event.data.method}",
-            "unknown": "keep",
-        }
-    },
-}
-
-
-def _add_flow(client: Client, source_id: str, url: str) -> None:
-    """Map five fields of each order and post them with a key."""
-    connection = client.call(
-        "POST",
-        "/api/v1/connections",
-        {
-            "connector": "generic-http",
-            "auth": "key",
-            "fields": {"key": "bench-key-0123456789"},
-            "settings": {"base_url": url},
-        },
-    )
-    flow = client.call(
-        "POST",
-        "/api/v1/flows",
-        {"name": "Orders", "document": flow_document(source_id, connection["id"])},
-    )
-    client.call("POST", f"/api/v1/flows/{flow['id']}/publish", {})
-
-
-def flow_document(source_id: str, connection_id: str) -> dict[str, Any]:
-    """Write the flow: a mapping of five fields, and one request."""
-    return {
-        "trigger": {"event": orders.TYPE, "version": 1, "source": source_id},
-        "steps": [
-            {"key": "order", "kind": "map", "title": "Order", "mapping": FIVE_FIELDS},
-            {
-                "key": "send",
-                "kind": "action",
-                "title": "Send",
-                "connector": "generic-http",
-                "action": "request",
-                "connection": connection_id,
-                "input": {"method": "POST", "path": "/orders", "body": "${steps.order.output}"},
-            },
-        ],
-    }
-
-
-def _add_endpoint(client: Client, _source_id: str, url: str) -> None:
-    """Subscribe an endpoint: whole orders as signed CloudEvents."""
-    client.call("POST", "/api/v1/endpoints", {"url": url, "event_types": [orders.TYPE]})
-
-
 # --- processes -----------------------------------------------------------------------------------
 
 
@@ -321,9 +244,7 @@ def _start(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+    """End a process and its children at once; its database and queue go as well."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -27,8 +27,8 @@ def run(bench: Run) -> Found:
     rig.stop_worker()
     empty_resting = _intake(bench, rig, shot)
 
-    tenant = rig.tenants["flow"]
-    fill.backlog(rig.database, tenant.organization_id, tenant.source_id, bench.sizes.backlog)
+    firm = rig.firms["flow"]
+    fill.backlog(rig.database, firm.organization_id, firm.source_id, bench.sizes.backlog)
     full_resting = _intake(bench, rig, shot)
     rig.start_worker()
     _wait_until_draining(rig)

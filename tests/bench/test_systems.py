@@ -30,7 +30,7 @@ def check_hub(rig, bench_range):
         assert (figures.accepted, figures.lost, figures.duplicates) == (30, 0, 0)
         assert figures.cpu_ms_per_event > 0
     assert bench_range.ledger.strangers == 0
-    flow, endpoint = rig.tenants["flow"].client, rig.tenants["endpoint"].client
+    flow, endpoint = rig.firms["flow"].client, rig.firms["endpoint"].client
     runs = flow.call("GET", "/api/v1/runs?limit=50")["items"]
     assert [run["state"] for run in runs] == ["succeeded"] * 30
     run = flow.call("GET", f"/api/v1/runs/{runs[0]['id']}")
@@ -68,8 +68,8 @@ def test_the_scaled_hub_with_many_rows(bench_range):
             ]
         assert counts[0] >= 3
         assert counts[1:] == [63, 63]  # and those that were made over the API
-        tenant = rig.tenants["flow"]
-        fill.backlog(rig.database, tenant.organization_id, tenant.source_id, 500)
+        firm = rig.firms["flow"]
+        fill.backlog(rig.database, firm.organization_id, firm.source_id, 500)
         assert 0 < fill.undrained(rig.database) <= 500
     finally:
         rig.stop()
