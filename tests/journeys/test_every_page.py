@@ -10,7 +10,7 @@ from journeys.browser import DESKTOP, PHONE, PICTURES, Visitor, barriers
 from identity import roles
 from identity.guard import access_of
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("town")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("pages")]
 
 # Answers that no person looks at as a page.
 NO_PAGES = {

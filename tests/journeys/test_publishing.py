@@ -7,7 +7,7 @@ from factories.catalog import manifest_text
 from journeys.browser import DESKTOP, PHONE, Visitor
 from journeys.town import PASSWORD, Person
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("town")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("publishing")]
 
 WRONG = "version: 1.0.0"
 
