@@ -13,6 +13,7 @@ from flask_babel import Babel, gettext
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Select
 from sqlmodel import Session
+from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import HTTPException
 
 from kernel import documents, ids, log
@@ -142,6 +143,9 @@ def install_problems(app: Flask) -> None:
     def _http(error: HTTPException) -> Response:
         problem = Problem(error.name, code=re.sub(r"\W+", "_", error.name.lower()))
         problem.status = error.code or 500
+        if problem.status == 413:
+            # the page that says so must not try to read the form once more
+            request.form, request.files = ImmutableMultiDict(), ImmutableMultiDict()
         answer = answer_problem(problem)
         for name, value in error.get_headers():
             if name.lower() in {"allow", "location"}:

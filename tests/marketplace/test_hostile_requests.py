@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import random
 
 import pytest
@@ -81,15 +82,13 @@ def test_no_forged_request_does_anything_anywhere(app, victim):
     assert me.status_code == 200
 
 
-@pytest.mark.parametrize(
-    "mimetype", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
-)
-def test_json_routes_take_no_form_that_another_site_can_send(app, victim, mimetype):
+def test_json_routes_take_no_form_that_another_site_can_send(app, victim):
     browser = app.test_client()
     sign_in(browser, None, victim)
     raw = b'{"name": "Mine", "csrf_token": "x"}'
-    answer = browser.patch("/api/v1/organization", data=raw, content_type=mimetype)
-    assert answer.status_code == 403
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        answer = browser.patch("/api/v1/organization", data=raw, content_type=kind)
+        assert answer.status_code == 403, kind
 
 
 def test_a_visits_token_is_worth_nothing_after_signing_in_or_elsewhere(app, victim):
@@ -212,11 +211,11 @@ def test_no_answer_believes_the_host_that_a_request_claims(app, victim):
     assert "evil.example" not in text
 
 
-@pytest.mark.parametrize("method", ["TRACE", "TRACK", "CONNECT", "PROPFIND", "FOO", "PUT"])
-def test_methods_nobody_offers_are_refused(app, victim, method):
+def test_methods_nobody_offers_are_refused(app, victim):
     browser = app.test_client()
     sign_in(browser, None, victim)
-    assert browser.open("/settings", method=method, headers=PAGE).status_code in (403, 405)
+    for method in ("TRACE", "TRACK", "CONNECT", "PROPFIND", "FOO", "PUT"):
+        assert browser.open("/settings", method=method, headers=PAGE).status_code in (403, 405)
 
 
 def test_a_method_cannot_be_put_over_another(app, victim):
@@ -321,11 +320,12 @@ def test_what_people_may_send_still_fits(app, victim):
     assert answer.status_code == 404  # the flow is missing, the form is not
 
 
-@pytest.mark.parametrize("name", ["Authorization", "Cookie", "Accept-Language", "X-CSRF-Token"])
-@pytest.mark.parametrize("value", ["x" * 60_000, "\xff\xfe", "Bearer yfk_\xe9", ";" * 5_000])
-def test_odd_headers_are_no_crash(app, name, value):
-    for path in ("/me", "/api/v1/me", "/"):
-        assert app.test_client().get(path, headers={name: value, **PAGE}).status_code < 500
+def test_odd_headers_are_no_crash(app):
+    names = ("Authorization", "Cookie", "Accept-Language", "X-CSRF-Token", "HX-Current-URL")
+    values = ("x" * 60_000, "\xff\xfe", "Bearer yfk_\xe9", ";" * 5_000, "a=b;;")
+    for name, value, path in itertools.product(names, values, ("/me", "/api/v1/me", "/")):
+        answer = app.test_client().get(path, headers={name: value, **PAGE})
+        assert answer.status_code < 500, (name, value[:9], path)
 
 
 # --- figures of the hub ------------------------------------------------------------------------
@@ -440,10 +440,10 @@ def test_no_value_in_any_body_crashes_an_operation(app, database):
     assert tried > 900
 
 
-@pytest.mark.parametrize("version", ["9" * 30, "-1", "x", "1e3", "²", "%00"])
-def test_odd_numbers_in_an_address_are_no_crash(app, victim, version):
+def test_odd_numbers_in_an_address_are_no_crash(app, victim):
     browser = app.test_client()
     sign_in(browser, None, victim)
-    for path in ("/events-catalogue/order.paid", "/api/v1/event-types/my.own", "/api/v1/events"):
-        answer = browser.get(f"{path}?version={version}&limit={version}", headers=PAGE)
-        assert answer.status_code < 500
+    paths = ("/events-catalogue/order.paid", "/api/v1/event-types/my.own", "/api/v1/events")
+    for path, odd in itertools.product(paths, ("9" * 30, "-1", "x", "1e3", "²", "%00")):
+        answer = browser.get(f"{path}?version={odd}&limit={odd}", headers=PAGE)
+        assert answer.status_code < 500, (path, odd)
