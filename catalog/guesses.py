@@ -2,45 +2,46 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
 
 LEAST = 4  # shorter Latin words have too many neighbours
 LIKENESS = 0.75
 MAX_LETTERS = 40
+Reader = Callable[[str], str]  # Chinese characters → their pinyin run together, and its initials
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff"
 
 
-def guess(query: str, words: Mapping[str, int]) -> str | None:
+def guess(query: str, words: Mapping[str, int], read: Reader) -> str | None:
     """Return words of the shelf that sound or look like a query; None when nothing comes close.
 
     `words` are the shelf's own, with how often each stands there: the more usual one wins.
     """
-    return _by_sound(query, words) or _by_look(query, words)
+    return _by_sound(query, words, read) or _by_look(query, words)
 
 
-def _by_sound(query: str, words: Mapping[str, int]) -> str | None:
-    heard = sound(query)
+def _by_sound(query: str, words: Mapping[str, int], read: Reader) -> str | None:
+    heard = _sound(query, read)
     if not 2 <= len(heard) <= MAX_LETTERS:
         return None
-    parts = _cut(heard, _sounds(words))
+    parts = _cut(heard, _sounds(words, read))
     if not parts:
         return None
     meant = " ".join(parts)
     return None if meant.replace(" ", "") == "".join(query.split()) else meant
 
 
-def _sounds(words: Mapping[str, int]) -> dict[str, str]:
+def _sounds(words: Mapping[str, int], read: Reader) -> dict[str, str]:
     """Map how Chinese words sound to the most usual word that sounds so; initials from three on."""
     found: Counter[str] = Counter(
         {word: count for word, count in words.items() if re.fullmatch(f"[{_CJK}]{{2,}}", word)}
     )
     sounds: dict[str, str] = {}
     for word, _ in found.most_common():
-        sounds.setdefault(sound(word), word)
+        whole, initials = read(word).split()
+        sounds.setdefault(whole, word)
         if len(word) > 2:  # two letters mean too many things
-            sounds.setdefault(_initials(word), word)
+            sounds.setdefault(initials, word)
     return sounds
 
 
@@ -68,17 +69,7 @@ def _nearest(word: str, latin: Iterable[str]) -> str:
     return next(iter(get_close_matches(word[:MAX_LETTERS], list(latin), 1, LIKENESS)), word)
 
 
-@lru_cache(maxsize=20_000)
-def sound(text: str) -> str:
+def _sound(text: str, read: Reader) -> str:
     """Return how a text sounds, run together: 库存 and 库村 both give `kucun`."""
-    # half a second of dictionary, which most processes never need
-    from pypinyin import lazy_pinyin  # noqa: PLC0415
-
-    return "".join(re.findall(r"[a-z0-9]+", "".join(lazy_pinyin(text)).casefold()))
-
-
-@lru_cache(maxsize=2_000)
-def _initials(word: str) -> str:
-    from pypinyin import Style, lazy_pinyin  # noqa: PLC0415
-
-    return "".join(lazy_pinyin(word, style=Style.FIRST_LETTER))
+    heard = re.sub(f"[{_CJK}]+", lambda run: read(run[0]).split()[0], text.casefold())
+    return "".join(re.findall(r"[a-z0-9]+", heard))

@@ -98,7 +98,7 @@ def index_text(*texts: str | None) -> str:
     return f" {' '.join(words)} "
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=20_000)
 def pinyin_words(name: str) -> str:
     """Return a Chinese name's pinyin run together and its initials: 库存 gives `kucun kc`."""
     # half a second of dictionary, which most processes never need
@@ -160,7 +160,7 @@ def search(
     rows = _rows(session, asked, every=True)
     is_partial, instead = False, None
     if asked and not rows:
-        instead = guesses.guess(query[:MAX_QUERY], _shelf_words(session))
+        instead = guesses.guess(query[:MAX_QUERY], _shelf_words(session), pinyin_words)
         meant = _alternatives(instead or "")
         rows = _rows(session, meant, every=True) if meant else []
         if rows:

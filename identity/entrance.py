@@ -14,7 +14,7 @@ from identity import audit, invitations, organizations, passwords, sessions, thr
 from identity.principals import Principal
 from identity.tables import LoginSession, Member, Organization, User
 from kernel.database import EVERY, reading, transaction
-from kernel.errors import N_, Forbidden, Unauthenticated
+from kernel.errors import N_, Forbidden, Invalid, Unauthenticated
 
 T = TypeVar("T")
 
@@ -92,7 +92,12 @@ def sign_up(
 
     Raises Invalid, Conflict or TooMany.
     """
-    passwords.check_strength(password, about=(email, name, organization_name))
+    _check_all(
+        lambda: organizations.clean_name(organization_name),
+        lambda: users.clean_name(name),
+        lambda: users.normalise_email(email),
+        lambda: passwords.check_strength(password, about=(email, name, organization_name)),
+    )
     _reserve(throttle.sign_up_limits(visitor.address))
     digest = passwords.hash_password(password)
     with transaction(EVERY) as session:
@@ -114,6 +119,20 @@ def sign_up(
         )
         extra = also(session, made) if also is not None else None
     return made, extra
+
+
+def _check_all(*checks: Callable[[], object]) -> None:
+    """Make every check and refuse once, so that a form tells all its mistakes at once."""
+    wrong: list[Invalid] = []
+    for check in checks:
+        try:
+            check()
+        except Invalid as problem:
+            wrong.append(problem)
+    if wrong:
+        errors = [error for problem in wrong for error in problem.errors]
+        params = {name: value for problem in wrong for name, value in problem.params.items()}
+        raise Invalid(detail=wrong[0].detail, errors=errors, **params)
 
 
 def start_session(user: User, organization_id: str | None, visitor: Visitor) -> SignedIn:

@@ -54,7 +54,9 @@ def create(
     size: str | None = None,
 ) -> tuple[Organization, Member]:
     """Create an organization owned by a person who is already here."""
-    organization = Organization(name=_name(name), industry=_industry(industry), size=_size(size))
+    organization = Organization(
+        name=clean_name(name), industry=_industry(industry), size=_size(size)
+    )
     session.add(organization)
     # Written now: the seat's foreign key needs its organization to be there.
     session.flush()
@@ -84,7 +86,7 @@ def change(
     """Change what is given; an empty text clears what may be empty."""
     organization = find(session, organization_id)
     if name is not None:
-        organization.name = _name(name)
+        organization.name = clean_name(name)
     if slug is not None:
         organization.slug = _free_slug(session, organization_id, slug)
     if industry is not None:
@@ -136,7 +138,8 @@ def find_of_user(session: Session, user_id: str, organization_id: str) -> Organi
     raise NotFound
 
 
-def _name(name: str) -> str:
+def clean_name(name: str) -> str:
+    """Return a name without needless blanks; raises Invalid when it is empty or too long."""
     name = " ".join(name.split())
     if not name or len(name) > 120:
         message = N_("Please give your organization a name of at most 120 characters.")

@@ -59,7 +59,7 @@ def create(
     row = {
         "id": new_id("usr"),
         "email": normalise_email(email),
-        "name": _name(name),
+        "name": clean_name(name),
         "password_digest": password_digest,
         "language": language if language in LANGUAGES else "zh",
         "password_changed_at": now if password_digest else None,
@@ -80,7 +80,7 @@ def change(
     """Change how a person is called and which language they read."""
     user = find(session, user_id)
     if name is not None:
-        user.name = _name(name)
+        user.name = clean_name(name)
     if language is not None:
         if language not in LANGUAGES:
             raise Invalid(detail=N_("We speak Chinese and English."))
@@ -114,7 +114,8 @@ def disable(session: Session, user_id: str, *, is_disabled: bool) -> User:
     return user
 
 
-def _name(name: str) -> str:
+def clean_name(name: str) -> str:
+    """Return a name without needless blanks; raises Invalid when it is empty or too long."""
     name = " ".join(name.split())
     if not name or len(name) > 80:
         message = N_("Please give a name of at most 80 characters.")

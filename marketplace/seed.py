@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,17 @@ def seed() -> list[str]:
                 _seed_firm(session, firm, digest)
     if password is None:
         return []
-    return [f"{seat.does:<16} {seat.email:<28} {password}" for firm in FIRMS for seat in firm.seats]
+    return [
+        f"{_padded(seat.does, 20)} {seat.email:<28} {password}"
+        for firm in FIRMS
+        for seat in firm.seats
+    ]
+
+
+def _padded(text: str, width: int) -> str:
+    """Fill a text up to a width in a terminal, where a Chinese character takes two places."""
+    taken = sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    return text + " " * (width - taken)
 
 
 def _is_anybody_missing() -> bool:

@@ -223,7 +223,13 @@ def _draw_members(problem: Problem | None = None, **values: Any) -> Any:
         offers = invitations.list_open(session, who.organization_id)
     offered = [role for role in roles.ROLES if roles.may_assign(who.role, role)]
     return draw(
-        "members.html", problem=problem, seats=seats, offers=offers, offered=offered, **values
+        "members.html",
+        problem=problem,
+        seats=seats,
+        offers=offers,
+        offered=offered,
+        readable_at="/settings/members",
+        **values,
     )
 
 

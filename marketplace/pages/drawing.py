@@ -1,12 +1,14 @@
 """How the shop's pages are drawn, and what the frame around every page of the house needs."""
 
 from typing import Any
+from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, current_app, make_response, redirect, request
 from flask import render_template as render
 from flask_babel import gettext
 from sqlalchemy import func, select
 from sqlmodel import col
+from werkzeug.exceptions import HTTPException
 
 from catalog import bundles, event_types
 from connectors.tables import Run
@@ -57,9 +59,31 @@ def typed(name: str, limit: int = 2000) -> str:
 def install(app: Flask) -> None:
     """Give every page its side bar, and tell the catalogue what the hub can install."""
     app.context_processor(surroundings)
-    app.jinja_env.globals["event_word"] = event_word
+    app.jinja_env.globals.update(event_word=event_word, readable_path=readable_path)
     if offers.app_is_installable not in bundles.INSTALLABLE:
         bundles.INSTALLABLE.append(offers.app_is_installable)
+
+
+def readable_path(wanted: str | None = None) -> str:
+    """Return where a page that answers a form can be looked at: here, or nearest above."""
+    adapter = current_app.create_url_adapter(request)
+    rule = str(request.url_rule or "")
+    path = wanted or request.path
+    while adapter is not None and path.strip("/"):
+        try:
+            found, _ = adapter.match(path, method="GET", return_rule=True)
+        except HTTPException:
+            found = None
+        # /runs/replay is no run: what stands still in one address must not vary in the other
+        if found is not None and (path != request.path or _last(found.rule) == _last(rule)):
+            going_on = request.form.get("next")
+            return f"{path}?next={quote(going_on[:2000])}" if going_on else path
+        path = path.rpartition("/")[0]
+    return "/"
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def event_word(name: str) -> str:

@@ -4,6 +4,10 @@
   const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
   const store = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private mode */ } };
 
+  // --- a page that answers a form: loading it again must look, not send the form once more
+  const here = document.querySelector('meta[name="yf-here"]');
+  if (here) history.replaceState(history.state, "", here.content);
+
   // --- toasts: window.yangfan.toast("Saved", "good"); server: HX-Trigger: {"toast": {"text": …, "tone": …}}
   function toast(text, tone = "good") {
     const area = document.getElementById("toasts");

@@ -101,6 +101,20 @@ def test_sign_up_says_what_is_wrong(client, owner):
         assert len(list(session.execute(select(Organization)).scalars())) == 1
 
 
+def test_sign_up_tells_all_mistakes_at_once(client):
+    wrong = {"organization_name": "", "name": " ", "email": "nobody", "password": "short"}
+    page = post(client, "/sign-up", **wrong).get_data(as_text=True)
+    for field in wrong:
+        assert f'id="f-{field.replace("_", "-")}-error"' in page, field
+
+
+def test_the_door_says_that_it_leads_on(client):
+    on_the_way = client.get("/sign-in?next=/flows&lang=en", headers=PAGE).get_data(as_text=True)
+    assert "you come to the page you asked for" in on_the_way
+    plain = client.get("/sign-in?lang=en", headers=PAGE).get_data(as_text=True)
+    assert "you come to the page you asked for" not in plain
+
+
 def test_unknown_closed_and_wrong_look_the_same(app, owner):
     with transaction(EVERY) as session:
         closed = make_user(session)

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from factories.catalog import make_vendor, publish
 from factories.identity import csrf_of, make_member, make_organization, sign_in
 from factories.marketplace import BUNDLE, make_installation, page_headers, stock_the_shop
 
@@ -128,6 +129,49 @@ def test_my_hub_promises_nothing_to_those_who_may_not_look(app, member):
     html = read(client, "/?lang=zh")
     assert "一切都在自动运行" not in html
     assert "没有等您处理的事" in html
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "readable"),
+    [
+        ("/settings/api-keys", {"name": "ERP", "role": "member"}, "/settings/api-keys"),
+        ("/settings/invitations", {"email": "no mail", "role": "member"}, "/settings/members"),
+        ("/sources", {"scheme": "none"}, "/sources"),
+        ("/runs/replay", {"flow_id": "flw_none"}, "/runs"),
+        (
+            "/sign-in",
+            {"email": "a@b.example", "next": "/flows?a=1"},
+            "/sign-in?next=/flows%3Fa%3D1",
+        ),
+    ],
+)
+def test_loading_an_answered_form_again_looks_and_sends_nothing(app, member, path, form, readable):
+    client = app.test_client()
+    if path != "/sign-in":
+        sign_in(client, None, member)
+    form = {**form, "csrf_token": csrf_of(client, "/" if path != "/sign-in" else path)}
+    html = client.post(path, data=form, headers=page_headers()).get_data(as_text=True)
+    assert f'<meta name="yf-here" content="{readable}">' in html
+    assert client.get(readable, headers=page_headers()).status_code == 200
+
+
+def test_an_install_page_says_what_a_plan_costs_and_who_bills(browser, member):
+    with transaction(EVERY) as session:
+        vendor = make_vendor(session, key="label-maker")
+        plan = {
+            "id": "standard",
+            "name": {"zh": "标准版", "en": "Standard"},
+            "price_fen": 9900,
+            "period": "month",
+            "per": "user",
+            "trial_days": 14,
+            "tax_included": True,
+        }
+        publish(session, vendor, id="label", connector="demo-chat", plans=[plan])
+    html = read(browser, "/apps/label/install?lang=zh")
+    text = re.sub(r"<[^>]+>|\s", "", html)
+    assert "¥99.00/月含税·每个用户·试用14天" in text
+    assert "由服务商向您收款，本平台不经手" in text
 
 
 def test_an_install_page_says_who_gets_what(browser):

@@ -47,6 +47,9 @@ def test_without_demo_only_the_catalogue_is_there(database, tmp_path):
 def test_the_printed_log_ins_work_and_stay_the_same(demo):
     lines = seed.seed()
     assert len(lines) == 5
+    wide = [sum(2 if "一" <= c <= "鿿" else 1 for c in line.partition("@")[0]) for line in lines]
+    names = [len(line.split()[-2].partition("@")[0]) for line in lines]
+    assert len({width - name for width, name in zip(wide, names, strict=True)}) == 1  # one column
     with reading(EVERY) as session:
         for line in lines:
             *_, email, password = line.split()
