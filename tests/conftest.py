@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import NodeId
 
 # in memory where there is such a folder: these databases need not survive a power cut
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -28,7 +29,8 @@ from kernel.database import EVERY, transaction  # noqa: E402
 from kernel.settings import settings_override  # noqa: E402
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start with what takes minutes, so that the other worker does the many small ones meanwhile.
 
     Tests that kill hubs share a worker: two storms at once would only slow each other down.
@@ -39,6 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: (not item.get_closest_marker("faults"), "journeys" not in str(item.path))
     )
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            _keep_in_group(item)
+
+
+def _keep_in_group(item: pytest.Item) -> None:
+    """Name the group where pytest 9.2 looks for it; pytest-xdist 3.8 names it elsewhere."""
+    group = item.get_closest_marker("xdist_group")
+    if group and "@" not in item.nodeid:
+        item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
 
 
 @pytest.fixture(scope="session")
