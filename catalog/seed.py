@@ -13,7 +13,7 @@ from kernel import clock
 
 _OWN = {"key", "name", "layer", "slots", "sub_scenarios"}
 _COMMUNITY = {
-    "zh": "开源社区（由枢纽收录）",
+    "zh": "开源社区（由平台收录）",
     "en": "Open-source communities (described by the hub)",
 }
 

@@ -191,7 +191,7 @@ def test_the_way_of_a_release_in_a_browser(hub, app):
     shelf = vendor.get("/apps/acme-desk?lang=zh", headers=HTML)
     assert shelf.status_code == 200
     assert "¥99.00" in shelf.text
-    assert "厂商声明" in shelf.text
+    assert "服务商声明" in shelf.text
     assert operator.get("/operator/review", headers=HTML).status_code == 200
 
 
