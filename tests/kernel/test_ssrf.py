@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import re
 import socket
 import threading
 import time
@@ -246,6 +247,84 @@ def test_a_redirect_is_judged_like_a_first_address(canary, status, location, mon
         followed = send(http.replace(asked, follow_redirects=3))
         assert isinstance(followed, Failure)
         assert followed.kind == "refused_address"
+
+
+# with the guard away these lead to a canary; the others would leave this machine
+WITHOUT_A_GUARD = """
+127.0.0.1 127.1 127.0.1 0x7f.1 0x7f000001 2130706433 017700000001 0177.0.0.1 ①②⑦.⓪.⓪.① 127。0。0。1
+１２７.０.０.１ 127.0.0.1. [::1] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1]
+localhost localhost. LOCALHOST inner.example metadata.google.internal bücher.example
+"""
+
+
+@pytest.mark.parametrize("form", WITHOUT_A_GUARD.split())
+def test_every_case_could_fail(canaries, form, monkeypatch):
+    """The break that all the cases above must notice: nobody judges, and the canary is called."""
+    v4, v6 = canaries
+    monkeypatch.setattr(addresses, "PORTS", (*addresses.PORTS, v4.port))
+    answering(monkeypatch, ["127.0.0.1"])
+    monkeypatch.setattr(addresses, "is_forbidden", lambda _address: False)
+    monkeypatch.setattr(http, "is_forbidden", lambda _address: False)
+    monkeypatch.setattr(addresses, "_NUMERIC", re.compile("(?!)"))
+    _forget()
+    before = v4.connections + v6.connections
+    try:
+        url = f"http://{form}:{v4.port}/"
+        check_url(url)
+        assert isinstance(send(Request("GET", url, may_repeat=False)), Response)
+        assert v4.connections + v6.connections == before + 1
+    finally:
+        _forget()
+
+
+def test_a_redirect_could_fail_too(canaries, monkeypatch):
+    v4, _ = canaries
+    monkeypatch.setattr(addresses, "PORTS", (*addresses.PORTS, v4.port))
+    monkeypatch.setattr(addresses, "is_forbidden", lambda _address: False)
+    monkeypatch.setattr(http, "is_forbidden", lambda _address: False)
+    before = v4.connections
+    moved = b"HTTP/1.1 302 Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n"
+    with outbound.target(outbound.plays(moved % v4.url().encode())) as door:
+        monkeypatch.setattr(addresses, "PORTS", (*addresses.PORTS, v4.port, door.port))
+        followed = send(Request("GET", door.url(), follow_redirects=3, may_repeat=False))
+    _forget()
+    assert isinstance(followed, Response)
+    assert v4.connections == before + 1
+
+
+def _forget():
+    """Drop what was judged without a guard, and the connections that were made then."""
+    addresses.read_url.cache_clear()
+    addresses._ask.cache_clear()
+    http._POOLS.clear()
+
+
+@pytest.mark.parametrize("hops", [1, 2, 5])
+def test_a_chain_of_redirects_is_judged_at_every_hop(canary, hops):
+    """Door after door is allowed; the last one points inside."""
+    with contextlib.ExitStack() as stack:
+        where, doors = canary.url(), []
+        for _ in range(hops):
+            moved = f"HTTP/1.1 307 Moved\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n"
+            doors.append(stack.enter_context(outbound.target(outbound.plays(moved.encode()))))
+            where = doors[-1].url()
+        allowed = tuple(door.authority for door in doors)
+        stack.enter_context(settings_override(outbound_allow=allowed))
+        answer = send(Request("POST", where, body=b"x", timeout_seconds=3, follow_redirects=9))
+        assert isinstance(answer, Failure)
+        assert answer.kind == "refused_address"
+        assert [door.connections for door in doors] == [1] * hops
+
+
+def test_a_name_that_changes_between_requests_is_judged_each_time(canary, monkeypatch):
+    """A name server that answers in turn: public, private, both, nothing, many."""
+    turns = [
+        ["127.0.0.1"], [PUBLIC_V4, "127.0.0.1"], ["::1"], ["::ffff:7f00:1"], ["10.0.0.1"],
+        [PUBLIC_V4] * 500 + ["169.254.169.254"], ["fe80::1%lo"], ["64:ff9b::7f00:1"],
+    ]  # fmt: skip
+    for number, turn in enumerate(turns * 3):
+        answering(monkeypatch, turn)
+        refused(f"http://turn-{number % 4}.example:{canary.port}/")
 
 
 def test_the_operators_choice_lets_exactly_one_port_through(canaries):
