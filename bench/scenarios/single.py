@@ -57,7 +57,11 @@ def _ratios(shots: Shots) -> Found:
     found: Found = {}
     for (name, kind), some in shots.items():
         against = shots.get(("naive", "c16" if kind == "endpoint" else kind))
-        if name != "naive" and against and kind != "half":
-            ratios = [a.events_per_s / b.events_per_s for a, b in zip(some, against, strict=True)]
-            found |= spread(f"{name}_per_naive_{kind}", ratios)
+        if name == "naive" or not against or kind == "half":
+            continue
+        pairs = list(zip(some, against, strict=True))
+        speeds = [ours.events_per_s / theirs.events_per_s for ours, theirs in pairs]
+        costs = [theirs.cpu_ms_per_event / ours.cpu_ms_per_event for ours, theirs in pairs]
+        found |= spread(f"{name}_per_naive_{kind}", speeds)
+        found |= spread(f"naive_cpu_per_{name}_{kind}", costs)
     return found
