@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlmodel import Session
 
+from catalog import findings
 from kernel import addresses, clock, outbox, queue, vault
 from kernel.errors import N_, FieldError, Invalid
 from kernel.ids import new_id
@@ -32,7 +33,8 @@ def check_url(url: str) -> None:
         raise Invalid(
             error.title,
             error.detail,
-            errors=error.errors or [{"pointer": "/url", "message": message % error.params}],
+            errors=error.errors
+            or [{"pointer": "/url", "message": findings.say(message, **error.params)}],
             **error.params,
         ) from error
 

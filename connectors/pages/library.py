@@ -1,9 +1,11 @@
 """The pages of the connector library."""
 
+import re
 from typing import Any
 
 from flask import Response, request, send_file
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from markupsafe import Markup
 
 from connectors import connections
@@ -12,7 +14,7 @@ from connectors.engine.connector import Connector
 from connectors.pages.drawing import blueprint, draw
 from identity.guard import principal, require
 from kernel.database import reading
-from kernel.web import localized
+from kernel.web import current_language, localized
 
 _markdown = MarkdownIt("js-default")  # no HTML passes through, addresses are checked
 
@@ -79,7 +81,20 @@ def _readme(connector: Connector) -> Markup:
         return Markup("")
     if tokens and tokens[0].type == "heading_open" and tokens[0].tag == "h1":
         tokens = tokens[3:]
+    tokens = _in_language(tokens, current_language())
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
     return Markup(_markdown.renderer.render(tokens, _markdown.options, {}))  # noqa: S704 - no HTML
+
+
+def _in_language(tokens: list[Token], language: str) -> list[Token]:
+    """Keep the sections whose headings are in a language; all when none are."""
+    starts = [n for n, one in enumerate(tokens) if (one.type, one.tag) == ("heading_open", "h2")]
+    kept = list(tokens[: starts[0]]) if starts else []
+    before = len(kept)
+    for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
+        is_chinese = bool(re.search("[\u4e00-\u9fff]", tokens[start + 1].content))
+        if is_chinese == (language == "zh"):
+            kept += tokens[start:end]
+    return kept if len(kept) > before else tokens

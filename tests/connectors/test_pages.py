@@ -87,6 +87,15 @@ def test_the_picture_of_a_connector_is_sent_as_an_image(browser):
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+def test_a_connector_is_explained_in_the_readers_language(browser):
+    chinese = text(browser.get("/connectors/demo-erp?lang=zh"))
+    assert "如何连接" in chinese
+    assert "How to connect" not in chinese
+    english = text(browser.get("/connectors/demo-erp?lang=en"))
+    assert "How to connect" in english
+    assert "如何连接" not in english
+
+
 def test_connecting_tests_at_once_and_never_shows_the_secret(browser, app_vendor):
     answer = post(
         browser,

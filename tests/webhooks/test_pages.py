@@ -222,3 +222,21 @@ def test_the_blank_after_bearer_is_kept(client, seat):
     post(client, "/sources", name="Form", scheme="token", header="authorization", prefix="Bearer ")
     (source,) = make.rows(Source)
     assert source.scheme_options["prefix"] == "Bearer "
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("zh", "不开放端口 9999"), ("en", "port 9999 is not open")]
+)
+def test_a_refused_address_is_told_in_the_readers_language(client, seat, language, said):
+    client.get(f"/endpoints/new?lang={language}")
+    page = post(client, "/endpoints", url="https://erp.example.com:9999/in", event_types="*")
+    assert page.status_code == 422
+    assert said in page.get_data(as_text=True)
+
+
+def test_a_new_sources_page_looks_for_its_first_event(client, seat):
+    source = make.in_transaction(lambda s: make.make_source(s, seat))
+    looking = f'hx-get="/sources/{source.id}" hx-select="#latest"'
+    assert looking in client.get(f"/sources/{source.id}").get_data(as_text=True)
+    make.in_transaction(lambda s: make.make_event(s, seat, source.id))
+    assert looking not in client.get(f"/sources/{source.id}").get_data(as_text=True)
