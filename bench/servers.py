@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+from amqp import AMQPError
 from kombu import Connection
+from kombu.exceptions import KombuError
 from psycopg import sql
 
 from bench import processes
@@ -67,10 +69,19 @@ def missing() -> str | None:
     """Say which server cannot be reached, None when all can."""
     try:
         _administer()
-        with Connection(_broker_url()) as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-    except (ServerMissingError, OSError) as error:
+        trouble = _answers(_broker_url())
+    except ServerMissingError as error:
         return str(error)
+    return f"RabbitMQ: {trouble}" if trouble else None
+
+
+def _answers(broker_url: str) -> Exception | None:
+    """Try a broker's address; return what is wrong with it."""
+    try:
+        with Connection(broker_url) as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except (KombuError, AMQPError, OSError) as error:
+        return error
     return None
 
 
@@ -122,13 +133,15 @@ def virtual_host(name: str) -> Iterator[str]:
     """
     url = _broker_url()
     user = urlsplit(url).username or "guest"
-    is_own = _control("add_vhost", name) and _control(
+    own_url = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    is_made = _control("add_vhost", name) and _control(
         "set_permissions", "-p", name, user, ".*", ".*", ".*"
     )
     try:
-        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}")) if is_own else url
+        # what rabbitmqctl speaks to may be another server than the one at the address
+        yield own_url if is_made and _answers(own_url) is None else url
     finally:
-        if is_own:
+        if is_made:
             _control("delete_vhost", name)
 
 

@@ -5,7 +5,7 @@ import os
 import psycopg
 import pytest
 
-from bench import fill
+from bench import fill, servers
 from bench.rigs import Embedded, Naive, Scaled
 from bench.shots import Range, Shot
 
@@ -73,6 +73,30 @@ def test_the_scaled_hub_with_many_rows(bench_range):
         assert 0 < fill.undrained(rig.database) <= 500
     finally:
         rig.stop()
+
+
+def test_a_server_that_is_away_is_named(monkeypatch):
+    monkeypatch.setenv("YANGFAN_TEST_POSTGRES", "postgresql+psycopg://nobody@127.0.0.1:1/none")
+    assert "PostgreSQL" in servers.missing()
+    monkeypatch.delenv("YANGFAN_TEST_POSTGRES")
+    assert "not set" in servers.missing()
+
+
+@needs_servers
+def test_a_broker_that_is_away_is_named(monkeypatch):
+    assert servers.missing() is None
+    monkeypatch.setenv("YANGFAN_TEST_BROKER", "amqp://guest:guest@127.0.0.1:1//")
+    assert "RabbitMQ" in servers.missing()
+
+
+@needs_servers
+def test_a_virtual_host_that_the_address_does_not_know_is_not_used(monkeypatch):
+    with servers.virtual_host(f"yangfan_bench_{os.getpid()}") as url:
+        assert servers._answers(url) is None
+    # rabbitmqctl says yes, but it spoke to another server
+    monkeypatch.setattr(servers, "_control", lambda *_: True)
+    with servers.virtual_host("yangfan_bench_nowhere") as url:
+        assert url == os.environ["YANGFAN_TEST_BROKER"]
 
 
 @needs_servers
