@@ -67,6 +67,9 @@ test: setup .venv/.ready-dev lint ## everything, both modes; the README's promis
 messages: .venv/.ready-dev ## collect new texts into the translation catalogues
 	@$(BIN)/python -m marketplace.messages extract
 
+shots: setup .venv/.ready-dev ## take the README's pictures anew from a fresh hub (needs Chromium)
+	@$(BIN)/python docs/screenshots/take.py
+
 lock: ## renew the lock files from requirements*.in
 	@for part in requirements requirements-dev requirements-node; do \
 	  $(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --allow-unsafe \
