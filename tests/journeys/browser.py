@@ -9,6 +9,8 @@ from house.reading import ROOT
 from playwright.sync_api import sync_playwright
 
 PICTURES = ROOT / "artefacts" / "journeys"
+# a picture of every page in both sizes and languages, for people who want to look at them
+WITH_PICTURES = "YANGFAN_TEST_PICTURES" in os.environ
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
@@ -43,7 +45,9 @@ def axe_source():
 def barriers(page):
     """What axe finds on a page and calls serious or critical: rule, element, why."""
     page.evaluate(axe_source() + ";0")
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    # without what only its own reports need: paths to elements and a second look at style sheets
+    options = {"resultTypes": ["violations"], "selectors": False, "preload": False}
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
     return [
         f"{one['id']}: {node['html'][:160]} ({node['failureSummary'].splitlines()[-1].strip()})"
         for one in found
