@@ -1,14 +1,13 @@
-"""What webhooks adds to the running hub: the gate, the door for domain events, the sweep."""
+"""What webhooks adds to the running hub: the door for domain events, and the sweep."""
 
 from flask import Flask
 
 from kernel import outbox, queue
-from webhooks import drain, events, gate, leases, workers
+from webhooks import drain, events, leases, workers
 
 
-def install(app: Flask) -> None:
-    """Stand in front of the app; join outbox, sweeps and bell once however many apps are made."""
-    app.wsgi_app = gate.Gate(app.wsgi_app)  # type: ignore[method-assign]
+def install(_app: Flask) -> None:
+    """Join the outbox, the sweeps and the bell, once however many apps are made."""
     queue.HEARERS[events.TASK] = drain.ring
     if events.emit_domain not in outbox.DOORS:
         outbox.DOORS.append(events.emit_domain)

@@ -15,7 +15,8 @@ from bench import github_examples
 from bench.hub import Client, Hub
 from bench.sink import Sink
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+# twenty kills, twenty starts and up to two minutes to settle, on a machine that may be busy
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 KILLS = int(os.environ.get("YANGFAN_TEST_KILLS", "20"))
 SETTLE_SECONDS = 120
 
