@@ -142,7 +142,7 @@ def test_unknown_closed_and_wrong_look_the_same(app, owner):
 
 
 def test_an_unknown_account_costs_the_same_work(app, owner):
-    """The work of this process, so that a busy machine does not matter; the median of some tries."""
+    """The work of this process, so that a busy machine does not matter; the median of a few."""
     from identity import passwords
 
     with transaction(EVERY) as session:
