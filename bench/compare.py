@@ -29,7 +29,7 @@ def main() -> int:
     # whoever ends the bench ends what it started: an exit unwinds, a bare signal would not
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options()
-    started, before = time.monotonic(), machine()
+    started = time.monotonic()
     found: Found = {}
     with Run(options.only, _sizes(options), options.seed) as run:
         for name in options.scenario:
@@ -42,7 +42,7 @@ def main() -> int:
         "bench": "quick" if options.quick else "full",
         "seed": options.seed,
         "seconds": round(time.monotonic() - started),
-        "machine": before,
+        "machine": machine(run.elsewhere),
         "trouble": run.trouble,
     }
     say(report.last_line(found, more))

@@ -55,6 +55,17 @@ def cpu_seconds(roots: Iterable[int]) -> float:
     return ticks / _TICKS
 
 
+def busy_seconds() -> float:
+    """Return the CPU time that the whole machine has spent on anything, or was kept from it."""
+    user, nice, system, _idle, _wait, *rest = map(int, _machine_line()[1:9])
+    return (user + nice + system + sum(rest)) / _TICKS
+
+
+def _machine_line() -> list[str]:
+    with (_PROC / "stat").open() as file:
+        return file.readline().split()
+
+
 def parent(pid: int) -> int:
     """Return the process that started this one."""
     fields = _stat(pid)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Self
 
 from bench import servers
 from bench.rigs import RIGS, Rig, Scaled, start_together
-from bench.shots import Figures, Range, Shot
+from bench.shots import Figures, Range, Shot, share
 
 WARM_UP_EVENTS = 300
 FEWEST_EVENTS, FEWEST_REQUESTS = 200, 40  # below that a shot says little
@@ -60,6 +61,7 @@ class Run:
     def __init__(self, names: Sequence[str], sizes: Sizes, seed: int) -> None:
         self.sizes = sizes
         self.trouble: list[str] = []
+        self.elsewhere: list[float] = []  # CPUs that others kept busy, shot by shot
         missing = servers.missing()
         self.names = [n for n in names if not (missing and RIGS[n].needs_servers)]
         self.trouble += [f"{n} was not measured: {missing}" for n in names if n not in self.names]
@@ -130,6 +132,7 @@ class Run:
     def _fire(self, rig: Rig, shots: Sequence[Shot]) -> list[Figures]:
         measured = self.range.fire_together(rig, shots)
         for shot, figures in zip(shots, measured, strict=True):
+            self.elsewhere.append(figures.elsewhere_cpus)
             if not shot.rate:
                 self._pace[rig.name, shot.batch] = figures.events_per_s
         return measured
@@ -140,6 +143,23 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def machine() -> dict[str, float]:
-    """Say what else the machine was doing."""
-    return {"cpus": os.cpu_count() or 1, "load_1_minute": round(os.getloadavg()[0], 2)}
+def machine(elsewhere: Sequence[float]) -> dict[str, float]:
+    """Describe the machine: its CPUs, how fast one is, and how many were taken by others."""
+    ordered = sorted(elsewhere) or [0.0]
+    return {
+        "cpus": os.cpu_count() or 1,
+        "reference_loop_ms": round(reference_loop_ms(), 1),
+        "elsewhere_cpus": round(share(ordered, 0.5), 2),
+        "elsewhere_cpus_most": round(ordered[-1], 2),
+    }
+
+
+def reference_loop_ms() -> float:
+    """Time a fixed piece of work, the best of a few, to compare machines and hours by."""
+    best = float("inf")
+    for _ in range(5):
+        started, total = time.process_time(), 0
+        for number in range(500_000):
+            total += number
+        best = min(best, time.process_time() - started)
+    return best * 1000

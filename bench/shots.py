@@ -3,9 +3,10 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench import processes
 from bench.ledger import CAPACITY, Ledger
 from bench.load import Load, Outcome, Plan
 from bench.rigs import Rig
@@ -27,7 +28,16 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Costs:
+    """What one shot cost."""
+
+    cpu_ms_per_event: float  # of the system, with its servers
+    driver_cpu_ms_per_event: float  # of the load and the target
+    elsewhere_cpus: float  # how many CPUs everything else kept busy meanwhile
+
+
+@dataclass(frozen=True)
+class Figures(Costs):
     """What one shot measured."""
 
     events: int
@@ -40,8 +50,6 @@ class Figures:
     ingest_per_s: float  # last answer − first send
     p50_ms: float  # from send (open load: from when it was due) to arrival
     p99_ms: float
-    cpu_ms_per_event: float
-    driver_cpu_ms_per_event: float  # of the load and the target, not part of the other
     refusals: str  # statuses other than 2xx, and how often
 
     def line(self) -> str:
@@ -78,15 +86,25 @@ class Range:
 
     def fire_together(self, rig: Rig, shots: Sequence[Shot]) -> list[Figures]:
         """Fire several shots at once; what CPU they cost is shared out over all their events."""
-        before = rig.cpu_seconds(), self.target.cpu_seconds()
+        before, started = self._meters(rig), time.monotonic()
         sent = self._send(rig, shots)
         self._wait_for_arrival([plan for plan, _ in sent])
         time.sleep(SETTLE_SECONDS)
-        after = rig.cpu_seconds(), self.target.cpu_seconds()
-        driving = after[1] - before[1] + sum(outcome.cpu_seconds for _, outcome in sent)
+        system, target, machine = (
+            after - was for after, was in zip(self._meters(rig), before, strict=True)
+        )
+        driver = target + sum(outcome.cpu_seconds for _, outcome in sent)
         events = sum(shot.events for shot in shots)
-        costs = (after[0] - before[0]) * 1000 / events, driving * 1000 / events
-        return [self._figures(plan, outcome, *costs) for plan, outcome in sent]
+        costs = Costs(
+            cpu_ms_per_event=system * 1000 / events,
+            driver_cpu_ms_per_event=driver * 1000 / events,
+            elsewhere_cpus=max(0, machine - system - driver) / (time.monotonic() - started),
+        )
+        return [self._figures(plan, outcome, costs) for plan, outcome in sent]
+
+    def _meters(self, rig: Rig) -> tuple[float, float, float]:
+        """Read the CPU time used so far: by the system, by the target, by everything."""
+        return rig.cpu_seconds(), self.target.cpu_seconds(), processes.busy_seconds()
 
     def fire_for_intake(self, rig: Rig, shot: Shot) -> float:
         """Fire one shot, wait for no arrival, and return how many events a second were accepted."""
@@ -136,7 +154,7 @@ class Range:
             else:
                 time.sleep(0.02)
 
-    def _figures(self, plan: Plan, outcome: Outcome, cpu_ms: float, driver_ms: float) -> Figures:
+    def _figures(self, plan: Plan, outcome: Outcome, costs: Costs) -> Figures:
         ledger, accepted = self.ledger, self._accepted(plan)
         arrived = [n for n in accepted if ledger.copies[n]]
         if not arrived:
@@ -154,13 +172,12 @@ class Range:
             ingest_per_s=len(accepted) / (max(ledger.answered[n] for n in accepted) - start),
             p50_ms=share(delays, 0.5),
             p99_ms=share(delays, 0.99),
-            cpu_ms_per_event=cpu_ms,
-            driver_cpu_ms_per_event=driver_ms,
             refusals=", ".join(
                 f"{count} × {status}"
                 for status, count in outcome.statuses.items()
                 if not status.startswith("2")
             ),
+            **asdict(costs),
         )
 
     def _accepted(self, plan: Plan) -> list[int]:

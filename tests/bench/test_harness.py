@@ -209,6 +209,20 @@ def test_cpu_time_counts_children_also_after_their_end():
     assert processes.cpu_seconds([process.pid]) == 0
 
 
+def test_what_others_compute_is_seen(bench_range):
+    rig = Direct(bench_range.target.port)
+    bench_range.fire(rig, Shot(50, ["in"]))
+    busy = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
+    other = subprocess.Popen([sys.executable, "-c", busy])
+    try:
+        loud = bench_range.fire(rig, Shot(300, ["in"], rate=150))
+    finally:
+        other.kill()
+        other.wait()
+    assert loud.elsewhere_cpus > 0.3
+    assert processes.busy_seconds() <= processes.busy_seconds()
+
+
 def test_a_watch_remembers_the_most():
     values = iter([1.0, 5.0, 2.0])
     watch = processes.Watch(lambda: next(values, 0.0), every_seconds=0.01)
