@@ -1,6 +1,8 @@
 """What a fresh hub begins with: the catalogue, and in demo mode firms to sign in as."""
 
+import contextlib
 import json
+import os
 import secrets
 import unicodedata
 from dataclasses import dataclass
@@ -160,6 +162,11 @@ def _demo_password() -> str:
         "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4))
         for _ in range(3)
     )
-    path.touch(mode=0o600)
-    path.write_text(json.dumps({"password": password}), "utf-8")
-    return password
+    # whole or not at all: somebody else may be starting too, and the first one's counts
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps({"password": password}), "utf-8")
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+    return str(json.loads(path.read_text("utf-8"))["password"])
