@@ -13,7 +13,6 @@ from kernel import database, log, queue
 from kernel.settings import settings
 from marketplace import assets, hooks
 from marketplace.app import create_app
-from marketplace.web_worker import PatientWorker
 from webhooks import workers
 
 _logger = log.get_logger(__name__)
@@ -32,15 +31,11 @@ class WebServer(BaseApplication):
         for name, value in {
             "bind": chosen.bind,
             "workers": 1 if chosen.mode == "embedded" else chosen.web_processes,
-            "worker_class": PatientWorker,
+            "worker_class": "gthread",
             "threads": chosen.web_threads,
             "timeout": 60,
             "graceful_timeout": 20,
             "keepalive": 30,
-            "sendfile": False,
-            # only YANGFAN_TRUSTED_PROXIES says whom to believe
-            "forwarded_allow_ips": "",
-            "forwarder_headers": "",
             "loglevel": "warning",
             "limit_request_line": 8190,
             "limit_request_fields": 100,
