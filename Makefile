@@ -9,7 +9,7 @@ NPM := $(shell command -v npm 2>/dev/null || echo $(BIN)/npm)
 QUIET_PIP := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test lint check fast demo bench messages lock shots clean
+.PHONY: help setup run up test lint check fast demo bench faults messages lock shots clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +49,11 @@ up: setup ## start the hub as configured by the environment, without demo data
 demo: setup ## the main job without a browser against a fresh hub; last line is one JSON line of figures
 	@$(BIN)/python -m bench.demo
 
-bench: setup .venv/.ready-dev ## the hub beside a hand-written pipeline; last line is one JSON line of figures and goals
-	@$(BIN)/python -m tests.dependencies $(BIN)/python -m bench.compare $(BENCH)
+bench: setup .venv/.ready-dev ## the hub beside a hand-written pipeline; last line is one JSON line of figures and goals (FULL=1: everything)
+	@$(BIN)/python -m tests.dependencies $(BIN)/python -m bench.compare $(if $(FULL),--full) $(BENCH)
+
+faults: setup .venv/.ready-dev ## try to lose an event (KILLS=40 in each mode); last line is one JSON line of figures
+	@$(BIN)/python -m bench.faults --kills $(or $(KILLS),40) $(FAULTS)
 
 lint: .venv/.ready-dev node_modules/.ready ## style, types, layers, translations
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -62,7 +65,7 @@ fast: setup .venv/.ready-dev ## unit and package tests on what is at hand
 	@$(BIN)/python -m pytest -q -m "not browser and not faults and not slow"
 
 test: setup .venv/.ready-dev lint ## everything, both modes; the README's promise
-	@$(BIN)/python -m tests.dependencies $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	@$(BIN)/python -m tests.dependencies $(BIN)/python -m pytest -q -n 3 --dist loadgroup
 
 messages: .venv/.ready-dev ## collect new texts into the translation catalogues
 	@$(BIN)/python -m marketplace.messages extract

@@ -16,12 +16,12 @@ from typing import Any
 from bench import report
 from bench.report import Found
 from bench.rigs import RIGS
-from bench.run import FULL, QUICK, Run, Sizes, machine, say
+from bench.run import FULL, QUICK, USUAL, Run, Sizes, machine, say
 from bench.scenarios import arrays, backlog, memory, noisy, single, tenants
 
-SCENARIOS = {
-    scenario.NAME: scenario for scenario in (single, arrays, memory, noisy, backlog, tenants)
-}
+USUAL_SCENARIOS = (single, arrays, memory, noisy)
+SLOW_SCENARIOS = (backlog, tenants)
+SCENARIOS = {scenario.NAME: scenario for scenario in (*USUAL_SCENARIOS, *SLOW_SCENARIOS)}
 
 
 def main() -> int:
@@ -32,14 +32,14 @@ def main() -> int:
     started = time.monotonic()
     found: Found = {}
     with Run(options.only, _sizes(options), options.seed) as run:
-        for name in options.scenario:
+        for name in options.scenario or _asked(options):
             found |= SCENARIOS[name].run(run)
     for line in report.summary(found):
         say(line)
     for line in run.trouble:
         say(f"!! {line}")
     more = {
-        "bench": "quick" if options.quick else "full",
+        "bench": "full" if options.full else "quick" if options.quick else "usual",
         "seed": options.seed,
         "seconds": round(time.monotonic() - started),
         "machine": machine(run.elsewhere),
@@ -52,9 +52,10 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, about a minute")
+    parser.add_argument("--full", action="store_true", help="whole sizes, and the slow questions")
     parser.add_argument("--only", type=_names(RIGS), default=list(RIGS), help="systems")
     parser.add_argument(
-        "--scenario", type=_names(SCENARIOS), default=list(SCENARIOS), help="questions"
+        "--scenario", type=_names(SCENARIOS), help="questions; the slow ones only with --full"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, help="of every scenario")
@@ -62,6 +63,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--backlog", type=int, help="events that wait")
     parser.add_argument("--memory-events", type=int, help="events of the memory scenario")
     return parser.parse_args()
+
+
+def _asked(options: argparse.Namespace) -> list[str]:
+    slow = SLOW_SCENARIOS if options.full else ()
+    return [scenario.NAME for scenario in (*USUAL_SCENARIOS, *slow)]
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
@@ -72,7 +78,7 @@ def _sizes(options: argparse.Namespace) -> Sizes:
     }
     if options.rounds:
         given["side_rounds"] = options.rounds
-    return dataclasses.replace(QUICK if options.quick else FULL, **given)
+    return dataclasses.replace(FULL if options.full else QUICK if options.quick else USUAL, **given)
 
 
 def _three(text: str) -> tuple[int, ...]:

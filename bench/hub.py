@@ -67,9 +67,12 @@ class Hub:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.log = (self.folder / "hub.log").open("ab")
 
-    def run(self, *command: str) -> subprocess.Popen[bytes]:
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start `yangfan …` in a session of its own, so that a kill takes its children along."""
-        return self._start("-c", "from marketplace.cli import run; run()", *command)
+        starter = "from marketplace.cli import run; run()"
+        return self._start("-c", starter, *command, environment=environment)
 
     def run_vendors(self) -> subprocess.Popen[bytes]:
         """Start the demo vendors on their own, so that the hub's end is not theirs."""
@@ -79,11 +82,13 @@ class Hub:
             "-m", "connectors.lab.mock_vendor", "--base-port", port, "--state-dir", state
         )
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=self.environment,
+            env={**self.environment, **(environment or {})},
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,

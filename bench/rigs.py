@@ -114,6 +114,7 @@ class _HubRig(Rig):
                 "YANGFAN_DEMO": "0",
                 "YANGFAN_OUTBOUND_ALLOW": f"127.0.0.1:{target.port}",
                 "YANGFAN_SWEEP_SECONDS": "5",
+                "YANGFAN_BACKLOG_LIMIT": "100000000",  # the backlog is what is measured
                 **environment,
             }
         )

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -43,15 +43,18 @@ QUICK = Sizes(
     tenants=(2_000, 200, 6_000),
     backlog=50_000,
 )
-FULL = Sizes(
+USUAL = Sizes(
     rounds=3,
     side_rounds=3,
     connections=(16, 64),
     shot_seconds=2.5,
     half_seconds=4,
     memory_events=10_000,
-    tenants=(100_000, 10_000, 300_000),
-    backlog=1_000_000,
+    tenants=(2_000, 200, 6_000),
+    backlog=50_000,
+)
+FULL = replace(
+    USUAL, memory_events=1_000_000, tenants=(100_000, 10_000, 300_000), backlog=1_000_000
 )
 
 

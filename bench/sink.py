@@ -45,11 +45,23 @@ class Ledger:
             return sum(a.count - 1 for a in self.arrivals.values())
 
 
-class _Server(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
         """Stay quiet about senders that are killed in mid-sentence."""
+
+
+def is_genuine(secret: str | None, headers: dict[str, str], body: bytes) -> bool:
+    """Check a Standard Webhooks signature as its specification words it."""
+    if secret is None:
+        return False
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    wanted = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    given = headers["webhook-signature"].split()
+    fresh = abs(time.time() - int(headers["webhook-timestamp"])) < 300
+    return fresh and any(hmac.compare_digest(wanted, one) for one in given)
 
 
 class Sink:
@@ -59,7 +71,7 @@ class Sink:
         self.ledger = Ledger()
         self.secret: str | None = None
         self.url = f"http://127.0.0.1:{port}/hook"
-        self._server = _Server(("127.0.0.1", port), self._handler())
+        self._server = QuietServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -67,17 +79,6 @@ class Sink:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
-
-    def _genuine(self, headers: dict[str, str], body: bytes) -> bool:
-        """Check a Standard Webhooks signature as its specification words it."""
-        if self.secret is None:
-            return False
-        key = base64.b64decode(self.secret.removeprefix("whsec_"))
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        wanted = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
-        given = headers["webhook-signature"].split()
-        fresh = abs(time.time() - int(headers["webhook-timestamp"])) < 300
-        return fresh and any(hmac.compare_digest(wanted, one) for one in given)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         sink = self
@@ -89,7 +90,7 @@ class Sink:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {k.lower(): v for k, v in self.headers.items()}
-                if sink._genuine(headers, body):
+                if is_genuine(sink.secret, headers, body):
                     sink.ledger.note(headers["webhook-id"], body)
                     status = 204
                 else:

@@ -45,6 +45,26 @@ class EventType:
 PROVIDERS: list[Callable[[], Iterable[EventType]]] = []
 
 
+@dataclass(frozen=True)
+class Receiver:
+    """Something of an organization that gets events of a type: an endpoint or a flow."""
+
+    kind: str  # endpoint | flow
+    name: str
+    href: str
+    state: str
+    permission: str  # whoever lacks it is not told
+
+
+# Who gets a type's events in an organization; the packages that send them on add themselves.
+RECEIVERS: list[Callable[[Session, str, str], Iterable[Receiver]]] = []
+
+
+def receivers(session: Session, organization_id: str, name: str) -> list[Receiver]:
+    """Name everything of an organization that gets events of this type."""
+    return [one for ask in RECEIVERS for one in ask(session, organization_id, name)]
+
+
 # --- the house's own -----------------------------------------------------------------------------
 
 
@@ -175,6 +195,28 @@ def all_types(session: Session | None, organization_id: str | None) -> list[Even
     found.update({own.name: own for own in own_types(session, organization_id)})
     found.update(_newest())
     return [found[name] for name in sorted(found)]
+
+
+def all_versions(session: Session | None, organization_id: str | None) -> list[EventType]:
+    """Return every version in use of every event type this organization may get, by name."""
+    found = {(declared.name, declared.version): declared for declared in _declared()}
+    if session is not None and organization_id is not None:
+        statement = CustomEventType.of(organization_id)
+        rows = session.execute(statement.where(col(CustomEventType.retired_at).is_(None)))
+        found.update({(row.name, row.version): from_row(row) for row in rows.scalars()})
+    found.update(built_in())
+    return [found[key] for key in sorted(found)]
+
+
+def versions(session: Session | None, organization_id: str | None, name: str) -> list[EventType]:
+    """Return every version of a type by number, also those out of use; events still carry them."""
+    found = {one.version: one for one in _declared() if one.name == name}
+    if session is not None and organization_id is not None:
+        statement = CustomEventType.of(organization_id).where(col(CustomEventType.name) == name)
+        rows = session.execute(statement).scalars()
+        found.update({row.version: from_row(row) for row in rows})
+    found.update({number: one for (house, number), one in built_in().items() if house == name})
+    return [found[number] for number in sorted(found)]
 
 
 def own_types(session: Session | None, organization_id: str | None) -> list[EventType]:

@@ -37,7 +37,7 @@ def _move(worker_id: str, ready: list[Moving], *, takes_more: bool) -> int:
     taken, began = len(ready), time.monotonic()
     flight = lanes.Flight()
     while ready or flight:
-        rested = _work(worker_id, ready, flight)
+        rested = _work(worker_id, ready, flight, waits=not takes_more)
         landed = flight.land(PATIENCE_SECONDS if ready else LOOK_SECONDS)
         for landing in landed:
             landing.apply()
@@ -58,7 +58,9 @@ def take(worker_id: str, limit: int) -> list[Moving]:
     return loading.load(rows)
 
 
-def _work(worker_id: str, ready: Sequence[Moving], flight: lanes.Flight) -> list[Moving]:
+def _work(
+    worker_id: str, ready: Sequence[Moving], flight: lanes.Flight, *, waits: bool
+) -> list[Moving]:
     """Do the pure steps and send the calls off; return the runs that came to rest."""
     calls: list[Call] = []
     for moving in ready:
@@ -73,8 +75,16 @@ def _work(worker_id: str, ready: Sequence[Moving], flight: lanes.Flight) -> list
     by_lane: dict[tuple[str, str], list[Call]] = defaultdict(list)
     for call in calls:
         by_lane[call.moving.organization_id, call.step.connection or ""].append(call)
-    for key, group in by_lane.items():
-        flight.start(key[1], opened.get(key), group)
+    groups = [(key[1], opened.get(key), group) for key, group in by_lane.items()]
+    if waits and len(groups) == 1 and len(calls) <= lanes.LONGEST_SLICE:
+        flight.make(*groups[0])  # a few calls to one app need no thread of their own
+        return rested
+    light = [group for group in groups if lanes.is_light(group)]
+    if len(light) > 1:
+        flight.start_together(light)
+        groups = [group for group in groups if not lanes.is_light(group)]
+    for group in groups:
+        flight.start(*group)
     return rested
 
 

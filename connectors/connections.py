@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 from sqlalchemy import select, update
 from sqlmodel import Session, col
@@ -12,9 +13,9 @@ from connectors import credentials, flow_documents
 from connectors.engine import loader
 from connectors.engine.connector import Auth, ConnectionValues, Connector
 from connectors.errors import InUse, Unfit, finding
-from connectors.keys import among
-from connectors.tables import Connection, Flow, FlowVersion, Run
+from connectors.tables import CONNECTION, RECONCILIATION, Connection, Flow, FlowVersion, Run
 from kernel import documents, ids, log, queue, tenancy, vault
+from kernel.columns import one_of
 from kernel.database import store_now
 from kernel.errors import N_, NotFound
 
@@ -125,14 +126,23 @@ def open_connection(connection: Connection) -> Open:
     )
 
 
+_BATCH = select(CONNECTION).where(
+    one_of(CONNECTION.c.organization_id, "tenants"), one_of(CONNECTION.c.id, "ids")
+)
+
+
 def open_many(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Open]:
     """Open the connections of a batch of runs of any tenants, by (organization, connection).
 
     One whose connector or key is gone is left out.
     """
     found: dict[tuple[str, str], Open] = {}
-    statement = select(Connection).where(among(Connection, keys))
-    for connection in session.execute(statement).scalars():
+    names = {
+        "tenants": sorted({organization_id for organization_id, _ in keys}),
+        "ids": sorted({connection_id for _, connection_id in keys}),
+    }
+    for row in session.connection().execute(_BATCH, names):
+        connection = cast("Connection", row)  # a row has the same attributes and costs a third
         try:
             found[connection.organization_id, connection.id] = open_connection(connection)
         except (NotFound, vault.VaultError) as error:
@@ -220,6 +230,16 @@ def make_ready(session: Session, connection: Connection) -> int:
             finished_at=None,
         )
         .execution_options(synchronize_session=False)
+    )
+    # looks for missing events that stopped for it go on, too
+    session.execute(
+        update(RECONCILIATION)
+        .where(
+            RECONCILIATION.c.organization_id == connection.organization_id,
+            RECONCILIATION.c.connection_id == connection.id,
+            RECONCILIATION.c.problem.is_not(None),
+        )
+        .values(next_at=store_now(session))
     )
     count = int(woken.rowcount)  # type: ignore[attr-defined]
     if count:
@@ -337,10 +357,13 @@ def seal(connection: Connection, column: str, value: Mapping[str, Any]) -> str:
 def _unseal(connection: Connection, column: str, sealed: str | None) -> dict[str, Any] | None:
     if sealed is None:
         return None
-    opened: dict[str, Any] = documents.parse(
-        vault.open_sealed(sealed, _context(connection, column))
-    )
+    opened: dict[str, Any] = documents.parse(_opened(sealed, _context(connection, column)))
     return opened
+
+
+@lru_cache(maxsize=2048)
+def _opened(sealed: str, context: str) -> bytes:
+    return vault.open_sealed(sealed, context)
 
 
 def _context(connection: Connection, column: str) -> str:

@@ -311,3 +311,14 @@ def _readable(document: Any) -> dict[str, Any]:
         raise Unfit([finding("", "流程超过 256 KB", "The flow is larger than 256 kB")])
     plain: dict[str, Any] = dict(document)
     return plain
+
+
+def receivers(session: Session, organization_id: str, name: str) -> list[event_types.Receiver]:
+    """Name the published flows of the organization that listen to events of this type."""
+    statement = Flow.of(organization_id).where(
+        col(Flow.listens_to) == name, col(Flow.deleted_at).is_(None), col(Flow.state) != "draft"
+    )
+    return [
+        event_types.Receiver("flow", one.name, f"/flows/{one.id}", one.state, "flows:read")
+        for one in session.execute(statement.order_by(col(Flow.id))).scalars()
+    ]

@@ -2,10 +2,27 @@
 
 from flask import Flask
 
-from connectors import advance, claims, routing, runs
+from catalog import event_types
+from connectors import (
+    absence,
+    advance,
+    claims,
+    conditions,
+    flows,
+    reconcile_claims,
+    reconcile_threads,
+    routing,
+    run_records,
+    runs,
+)
+from connectors.pages import reconciliations as missing_events
 from identity import audit
+from kernel import queue
 from kernel.errors import N_
-from webhooks import drain, events, fan_out, workers
+from webhooks import backlogs, drain, events, fan_out, workers
+from webhooks import conditions as webhook_conditions
+from webhooks.keeping import records
+from webhooks.pages import sources as source_pages
 
 audit.name_actions(
     {
@@ -19,6 +36,8 @@ audit.name_actions(
         "flow.resumed": N_("resumed a flow"),
         "flow.deleted": N_("deleted a flow"),
         "flow.version_restored": N_("took up an earlier version of a flow"),
+        "reconciliation.set_up": N_("let the hub look for missing events"),
+        "reconciliation.asked": N_("looked for missing events"),
         "run.retried": N_("tried a run again"),
         "run.replayed": N_("repeated a run"),
         "run.input_edited": N_("corrected the input of a run"),
@@ -31,11 +50,24 @@ audit.name_actions(
 
 def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look the same
     """Add the router that starts runs and the stage that moves them on; once per process."""
-    if routing.route not in fan_out.ROUTERS:
-        fan_out.ROUTERS.append(routing.route)
+    if routing.plan not in fan_out.ROUTERS:
+        fan_out.ROUTERS.append(routing.plan)
+    if conditions.LANGUAGE not in webhook_conditions.LANGUAGES:
+        webhook_conditions.LANGUAGES.append(conditions.LANGUAGE)
+    if flows.receivers not in event_types.RECEIVERS:
+        event_types.RECEIVERS.append(flows.receivers)
     if runs.traces not in events.TRACES:
         events.TRACES.append(runs.traces)
     if all(stage.name != "runs" for stage in drain.STAGES):
         drain.STAGES.append(drain.Stage("runs", claims.is_any_due, advance.advance))
-    if claims.release not in workers.HOLDERS:
-        workers.HOLDERS.append(claims.release)
+    if run_records.FOLLOWER not in records.FOLLOWERS:
+        records.FOLLOWERS.append(run_records.FOLLOWER)
+    backlogs.COUNTS["runs"] = runs.count_waiting
+    for release in (claims.release, reconcile_claims.release):
+        if release not in workers.HOLDERS:
+            workers.HOLDERS.append(release)
+    if missing_events.card not in source_pages.CARDS:
+        source_pages.CARDS.append(missing_events.card)
+    if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
+        queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))

@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ class Landing:
             self.call.moving.give_back()
 
 
+# A lane's name, its connection if there is one, and the calls to make.
+Lane = tuple[str, Open | None, list[Call]]
+
+
 class Flight:
     """The lanes that one drain has in the air; calls land as their answers come."""
 
@@ -67,9 +72,19 @@ class Flight:
         return self.size > 0
 
     def start(self, lane: str, connection: Open | None, calls: list[Call]) -> None:
-        """Send a lane's calls off."""
+        """Send a lane's calls off, in a thread of its own."""
         self.size += len(calls)
         _threads().submit(_fly, lane, connection, calls, self._landed.put)
+
+    def make(self, lane: str, connection: Open | None, calls: list[Call]) -> None:
+        """Send a lane's calls off and wait until all have landed."""
+        self.size += len(calls)
+        _fly(lane, connection, calls, self._landed.put)
+
+    def start_together(self, lanes: Sequence["Lane"]) -> None:
+        """Send the few calls of several lanes off, all in one thread."""
+        self.size += sum(len(calls) for _, _, calls in lanes)
+        _threads().submit(_fly_together, lanes, self._landed.put)
 
     def land(self, patience_seconds: float) -> list[Landing]:
         """Return what is back: waits for the first, then a moment for what comes along."""
@@ -136,11 +151,72 @@ def _fly(
         land([Landing(call) for call in left.values()])
     except Exception as error:  # a lane that breaks must not take the batch along
         _logger.exception("lane_broke", lane=lane)
-        words = f"{type(error).__name__}: {error}"[:300]
-        land([Landing(c, cause="quarantined", say=_BROKE, detail=words) for c in left.values()])
+        land([_broken(call, error) for call in left.values()])
     finally:
         with _guard:
             _flying.pop(lane, None)
+
+
+def is_light(lane: Lane) -> bool:
+    """Tell whether a lane's calls are few and need nothing but to be sent."""
+    _, connection, calls = lane
+    return (
+        connection is not None
+        and connection.is_usable
+        and len(calls) <= IN_FLIGHT
+        and not tokens.has_token(connection)
+    )
+
+
+def _fly_together(lanes: Sequence[Lane], land: Callable[[list[Landing]], None]) -> None:
+    """Send the calls of light lanes at once; each lands as its answer comes."""
+    left = {id(call): call for _, _, calls in lanes for call in calls}
+    open_calls = Counter({name: len(calls) for name, _, calls in lanes})
+
+    def touch_down(name: str, landings: list[Landing]) -> None:
+        for landing in landings:
+            left.pop(id(landing.call), None)
+            open_calls[name] -= 1
+        if open_calls[name] <= 0:
+            with _guard:
+                _flying.pop(name, None)
+        land(landings)
+
+    with _guard:
+        for name, _, _ in lanes:
+            _flying.setdefault(name, time.monotonic())
+    try:
+        _send_together(lanes, touch_down)
+    except Exception as error:
+        _logger.exception("lanes_broke", count=len(lanes))
+        land([_broken(call, error) for call in left.values()])
+    finally:
+        with _guard:
+            for name, _, _ in lanes:
+                _flying.pop(name, None)
+
+
+def _send_together(lanes: Sequence[Lane], touch_down: Callable[[str, list[Landing]], None]) -> None:
+    built: list[tuple[str, Open, Call, http.Request]] = []
+    for name, ready, calls in lanes:
+        assert ready is not None
+        some, unfit = _build(ready, calls)
+        built += [(name, ready, call, request) for call, request in some]
+        if unfit:
+            touch_down(name, unfit)
+
+    def tell(place: int, outcome: http.Response | http.Failure) -> None:
+        name, ready, call, request = built[place]
+        _learn(name, _slice.get(name, IN_FLIGHT), outcome.elapsed_ms / 1000)
+        touch_down(name, _read(ready, [(call, request)], [outcome]))
+
+    requests_only = [request for _, _, _, request in built]
+    http.send_all(requests_only, limit=max(len(built), 1), tell=tell)
+
+
+def _broken(call: Call, error: Exception) -> Landing:
+    words = f"{type(error).__name__}: {error}"[:300]
+    return Landing(call, cause="quarantined", say=_BROKE, detail=words)
 
 
 def _carry(
@@ -180,18 +256,7 @@ def _without_token(call: Call, lost: tokens.NoToken) -> Landing:
 
 def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landing]]:
     """Build the calls and send them slice by slice; gives each slice's landings."""
-    unfit: list[Landing] = []
-    built: list[tuple[Call, http.Request]] = []
-    for call in calls:
-        try:
-            request = requests.build(
-                ready.connector, call.step.action or "", call.input, ready.values, call.effect_key
-            )
-        except requests.CannotBuild as cannot:
-            detail = cannot.pointer or None
-            unfit.append(Landing(call, cause=cannot.cause, say=cannot.say, detail=detail))
-        else:
-            built.append((call, request))
+    built, unfit = _build(ready, calls)
     if unfit:
         yield unfit
     began, at = time.monotonic(), 0
@@ -205,6 +270,25 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landin
         yield _read(ready, part, outcomes)
     if at < len(built):
         yield [Landing(call) for call, _ in built[at:]]
+
+
+def _build(
+    ready: Open, calls: Sequence[Call]
+) -> tuple[list[tuple[Call, http.Request]], list[Landing]]:
+    """Build the calls' requests; those that cannot be built land at once."""
+    unfit: list[Landing] = []
+    built: list[tuple[Call, http.Request]] = []
+    for call in calls:
+        try:
+            request = requests.build(
+                ready.connector, call.step.action or "", call.input, ready.values, call.effect_key
+            )
+        except requests.CannotBuild as cannot:
+            detail = cannot.pointer or None
+            unfit.append(Landing(call, cause=cannot.cause, say=cannot.say, detail=detail))
+        else:
+            built.append((call, request))
+    return built, unfit
 
 
 def _learn(lane: str, size: int, wave_seconds: float) -> None:

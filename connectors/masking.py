@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -25,7 +26,7 @@ _SHORTEST_SECRET = 6  # shorter texts would blank out ordinary words
 
 def keep(value: Any, secrets: Iterable[str]) -> Any:
     """Return what may be stored of a value: the connection's secrets hidden, the size bounded."""
-    hidden = _spellings(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+    hidden = _spellings(tuple(secrets))
     kept = _without(value, hidden) if hidden else value
     raw = documents.dump(kept)
     if len(raw) <= MAX_KEPT_BYTES:
@@ -38,10 +39,13 @@ def is_cut(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and "$too_large" in value
 
 
-def _spellings(secrets: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=512)
+def _spellings(secrets: tuple[str, ...]) -> list[str]:
     """Return the secrets as they are written in addresses, forms and headers too; longest first."""
     found: set[str] = set()
     for secret in secrets:
+        if len(secret) < _SHORTEST_SECRET:
+            continue
         # what is no whole text is sent nowhere
         raw = secret.encode(errors="ignore")
         found |= {secret, quote(raw, safe=""), quote(raw, safe="/"), quote_plus(raw)}

@@ -1,10 +1,10 @@
 """Recording a round: what a batch of runs did goes down in one commit, late writers are refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, update
 from sqlmodel import Session, col
 
 from connectors.claims import LEASE_SECONDS
@@ -13,65 +13,83 @@ from connectors.stepping import Moving, Note
 from connectors.tables import RUN, STEP, Connection
 from kernel import clock
 from kernel.columns import one_of
-from kernel.database import store_now, write
+from kernel.database import store_now, write, write_once
+from kernel.rows import Rows, change_and_add, insert_rows
+from webhooks import usage
 
-_RESTING = {"succeeded", "skipped", "parked"}
+_OVER = {"succeeded", "skipped"}
+_RESTING = {*_OVER, "parked"}
+_COUNTED = {"succeeded": {"ran": 1}, "skipped": {"ran": 1}, "parked": {"stuck": 1}}
 
 
 def record(worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
     """Write down a round and return the runs that were still this worker's and go on."""
     if not movings:
         return []
-    held = write(lambda session: _record(session, worker_id, movings))
+    way = _write_plainly if _is_plain(movings) else _write_all
+    held = way(worker_id, movings)
     for moving in held:
+        if moving.state in _COUNTED:
+            usage.add(moving.organization_id, None, **_COUNTED[moving.state])
         for note in moving.notes.values():
             note.is_new = note.is_changed = False
     return [moving for moving in held if moving.state == "leased"]
 
 
-def _record(session: Session, worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
-    now = store_now(session)
-    held = _held(session, worker_id, movings)
-    if not held:
-        return []
-    _write_notes(session, held)
-    for values, ids, tenants in _alike(held, now):
-        session.connection().execute(_UPDATE_RUNS, {**values, "ids": ids, "tenants": tenants})
-    _mark_connections(session, held)
-    return held
-
-
-_STILL_OURS = select(RUN.c.organization_id, RUN.c.id, RUN.c.lease_epoch).where(
-    one_of(RUN.c.organization_id, "tenants"),
-    one_of(RUN.c.id, "ids"),
-    RUN.c.state == "leased",
-    RUN.c.lease_owner == bindparam("worker"),
-)
-_HELD = {"sqlite": _STILL_OURS, "postgresql": _STILL_OURS.with_for_update()}
-
-
-def _held(session: Session, worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
-    """Return those whose lease is still ours: same owner, same epoch."""
-    keys = {
-        "tenants": sorted({moving.organization_id for moving in movings}),
-        "ids": [moving.id for moving in movings],
-        "worker": worker_id,
-    }
-    statement = _HELD[session.get_bind().dialect.name]
-    epochs = {(row[0], row[1]): row[2] for row in session.connection().execute(statement, keys)}
-    return [
-        moving
+def _is_plain(movings: Sequence[Moving]) -> bool:
+    """Tell whether there is nothing to write but runs and new steps."""
+    return not any(
+        moving.cause == "auth" or any(n.is_changed and not n.is_new for n in moving.notes.values())
         for moving in movings
-        if epochs.get((moving.organization_id, moving.id)) == moving.lease_epoch
-    ]
+    )
+
+
+def _write_plainly(worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
+    """Write runs that came to rest alike down with their steps, in one statement each time."""
+
+    def work(session: Session) -> set[str]:
+        ours: set[str] = set()
+        for values, group in _alike(worker_id, movings, store_now(session)):
+            steps = [_new_step(m, n) for m in group for n in m.notes.values() if n.is_new]
+            added = Rows(STEP, steps, of="run_id")
+            rows = change_and_add(session.connection(), _update_of(values), values, added)
+            ours.update(row[0] for row in rows)
+        return ours
+
+    ours = write_once(work)
+    return [moving for moving in movings if moving.id in ours]
+
+
+def _write_all(worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
+    """Write everything down in one commit."""
+
+    def work(session: Session) -> list[Moving]:
+        held = _move_on(session, worker_id, movings)
+        if held:
+            _write_notes(session, held)
+            _mark_connections(session, held)
+        return held
+
+    return write(work)
+
+
+def _move_on(session: Session, worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
+    """Update the runs whose lease is still ours, by owner and epoch, and return those."""
+    ours: set[str] = set()
+    for values, _ in _alike(worker_id, movings, store_now(session)):
+        rows = session.connection().execute(_update_of(values), values)
+        ours.update(row[0] for row in rows)
+    return [moving for moving in movings if moving.id in ours]
 
 
 def _row(moving: Moving, now: datetime) -> dict[str, Any]:
     is_leased = moving.state == "leased"
     is_resting = moving.state in _RESTING
+    # one that is over waits in no lane any more, and so needs no statement of its lane's own
+    lane = {} if moving.state in _OVER else {"lane": moving.lane}
     return {
+        **lane,
         "state": moving.state,
-        "lane": moving.lane,
         "next_step": moving.position,
         "next_at": None
         if is_leased or is_resting
@@ -88,21 +106,24 @@ def _row(moving: Moving, now: datetime) -> dict[str, Any]:
 
 
 def _alike(
-    held: Sequence[Moving], now: datetime
-) -> list[tuple[dict[str, Any], list[str], list[str]]]:
-    """Put runs together that came to rest alike: most of a batch is one statement then."""
-    groups: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {}
-    for moving in held:
-        values = _row(moving, now)
-        _, ids, tenants = groups.setdefault(repr(values), (values, [], []))
-        ids.append(moving.id)
-        tenants.append(moving.organization_id)
+    worker_id: str, movings: Sequence[Moving], now: datetime
+) -> list[tuple[dict[str, Any], list[Moving]]]:
+    """Put runs together that came to rest alike: most of a batch is one statement then.
+
+    Gives the parameters of the update with the runs they are for.
+    """
+    groups: dict[str, tuple[dict[str, Any], list[Moving]]] = {}
+    for moving in movings:
+        values = {**_row(moving, now), "worker": worker_id, "epoch": moving.lease_epoch}
+        groups.setdefault(repr(values), (values, []))[1].append(moving)
+    for values, group in groups.values():
+        values["tenants"] = sorted({moving.organization_id for moving in group})
+        values["ids"] = [moving.id for moving in group]
     return list(groups.values())
 
 
 _RUN_COLUMNS = (
     "state",
-    "lane",
     "next_step",
     "next_at",
     "attempt_count",
@@ -113,11 +134,25 @@ _RUN_COLUMNS = (
     "detail",
     "finished_at",
 )
-_UPDATE_RUNS = (
+_HELD = (
     update(RUN)
-    .where(one_of(RUN.c.organization_id, "tenants"), one_of(RUN.c.id, "ids"))
-    .values({name: bindparam(name) for name in _RUN_COLUMNS})
+    .where(
+        one_of(RUN.c.organization_id, "tenants"),
+        one_of(RUN.c.id, "ids"),
+        RUN.c.state == "leased",
+        RUN.c.lease_owner == bindparam("worker"),
+        RUN.c.lease_epoch == bindparam("epoch"),
+    )
+    .returning(RUN.c.id)
 )
+_FINISH_RUNS = _HELD.values({name: bindparam(name) for name in _RUN_COLUMNS})
+_MOVE_RUNS = _FINISH_RUNS.values(lane=bindparam("lane"))
+
+
+def _update_of(values: Mapping[str, Any]) -> Any:
+    return _MOVE_RUNS if "lane" in values else _FINISH_RUNS
+
+
 _NOTE_COLUMNS = (
     "state",
     "attempt_count",
@@ -132,7 +167,6 @@ _NOTE_COLUMNS = (
 )
 
 
-_INSERT_STEPS = insert(STEP)
 _UPDATE_STEPS = (
     update(STEP)
     .where(
@@ -155,7 +189,7 @@ def _write_notes(session: Session, held: Sequence[Moving]) -> None:
                 )
     connection = session.connection()
     if new:
-        connection.execute(_INSERT_STEPS, new)
+        insert_rows(connection, STEP, new)
     if changed:
         connection.execute(_UPDATE_STEPS, changed)
 

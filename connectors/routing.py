@@ -1,7 +1,7 @@
 """Routing: which flows listen to an event; each that does gets a run, once."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,17 +12,18 @@ from sqlmodel import Session, col
 from connectors import advance, lanes
 from connectors.claims import LEASE_SECONDS
 from connectors.keys import among
-from connectors.tables import Flow, Run
+from connectors.tables import RUN, Flow
 from kernel import ids
 from kernel.columns import one_of
-from kernel.database import insert_ignore, store_now
-from webhooks.fan_out import Routed
+from kernel.database import store_now
+from kernel.rows import Rows
+from webhooks.fan_out import Planned, Routed
 from webhooks.ready import ReadyEvent
 from webhooks.tables import Source
 
 
-def route(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> None:
-    """Add a run for every active flow that listens to one of the events.
+def plan(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Planned | None:
+    """Plan a run for every active flow that listens to one of the events.
 
     As many as there is room for are leased to the worker that routes and go on after the commit;
     those of apps known to be slow, and the rest, are left as due. The same event and nonce never
@@ -30,7 +31,7 @@ def route(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Non
     """
     listening = _listening(session, events)
     if not listening:
-        return
+        return None
     origins = _origins(session, events, listening)
     now = store_now(session)
     pairs = [
@@ -49,13 +50,16 @@ def route(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Non
     }
     for row in [row for row, _ in pairs if row["lane"] not in slow][: routed.room]:
         row.update(lease)
-    conflict = ["organization_id", "flow_id", "event_id", "replay_nonce"]
-    inserted = set(insert_ignore(session, Run, [row for row, _ in pairs], conflict))
-    fresh = [(row, event) for row, event in pairs if row["id"] in inserted]
-    mine = [(row, event) for row, event in fresh if row["state"] == "leased"]
-    if mine:
-        routed.follow_ups.append(partial(advance.go_on, routed.worker_id, mine))
-    routed.is_rest_due |= len(mine) < len(fresh)
+
+    def settle(inserted: Collection[str], routed: Routed) -> None:
+        fresh = [(row, event) for row, event in pairs if row["id"] in inserted]
+        mine = [(row, event) for row, event in fresh if row["state"] == "leased"]
+        if mine:
+            routed.follow_ups.append(partial(advance.go_on, routed.worker_id, mine))
+        routed.is_rest_due |= len(mine) < len(fresh)
+
+    conflict = ("organization_id", "flow_id", "event_id", "replay_nonce")
+    return Planned(Rows(RUN, [row for row, _ in pairs], conflict, of="event_id"), settle)
 
 
 def hears(flow: Any, event: ReadyEvent, connection_id: str | None) -> bool:

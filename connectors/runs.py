@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, func, or_, select, text
 from sqlmodel import Session, col
 
 from connectors.keys import among
@@ -183,3 +183,16 @@ def count_waiting_for(session: Session, organization_id: str, connection_id: str
         )
     )
     return int(session.execute(statement).scalar_one())
+
+
+# as the index over states has them, one after the other, so that the count can stop early
+_WAITING = text(
+    "SELECT count(*) FROM (SELECT 1 FROM run"
+    " WHERE organization_id = :tenant AND state IN ('due', 'waiting') LIMIT :most) AS waiting"
+)
+
+
+def count_waiting(session: Session, organization_id: str, most: int) -> int:
+    """Count the runs that have not come to rest and wait for their turn, up to `most`."""
+    found = session.connection().execute(_WAITING, {"tenant": organization_id, "most": most})
+    return int(found.scalar_one())

@@ -114,6 +114,54 @@ class ConnectionOut(BaseModel):
     created_at: datetime
 
 
+# --- missing events ----------------------------------------------------------------------------
+
+
+class ReconciliationIn(_In):
+    """Over which connection a source's sender is asked, and what else it must know."""
+
+    connection_id: Name
+    input: dict[str, str] = Field(
+        default_factory=dict, description="What the connector asks for, such as which repository."
+    )
+
+
+class MissingOut(BaseModel):
+    """A missing event: asked for, or given up with the reason."""
+
+    key: str
+    type: str
+    at: datetime
+    state: str
+    asks: int
+    next_at: datetime | None
+    why: Words | None
+
+
+class CountsOut(BaseModel):
+    """What was missing, what was asked for, what came, what did not."""
+
+    found: int
+    asked: int
+    fetched: int
+    failed: int
+
+
+class ReconciliationOut(BaseModel):
+    """How the look for missing events stands."""
+
+    source_id: str
+    connection_id: str
+    input: dict[str, Any]
+    state: str = Field(description="looking, waiting or trouble")
+    complete_until: datetime = Field(description="Nothing before it is known to be missing.")
+    last_at: datetime | None
+    next_at: datetime
+    counts: CountsOut
+    missing: list[MissingOut]
+    problem: dict[str, Any] | None
+
+
 # --- flows -------------------------------------------------------------------------------------
 
 

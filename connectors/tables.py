@@ -1,4 +1,4 @@
-"""Connections to apps, flows and their versions, runs and their steps; all tenant-owned."""
+"""Connections to apps, flows and their versions, runs and their steps, looks for missing events."""
 
 from datetime import datetime
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from kernel.columns import Document, Moment
+from kernel.columns import Document, Moment, Table
 from kernel.tenancy import Owned
 
 
@@ -90,16 +90,10 @@ class Run(Owned, table=True):
     """One execution of one flow version for one event."""
 
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["organization_id", "flow_id", "flow_version"],
-            ["flow_version.organization_id", "flow_version.flow_id", "flow_version.number"],
-        ),
-        # A run keeps its event: nobody can delete what still may have to be done again.
-        ForeignKeyConstraint(
-            ["organization_id", "event_id"], ["event.organization_id", "event.id"]
-        ),
+        # Its event and its recipe are never deleted before it; the store does not check that at
+        # every row (decision 0008).
         UniqueConstraint(
-            "organization_id", "flow_id", "event_id", "replay_nonce", name="uq_run_once"
+            "organization_id", "event_id", "flow_id", "replay_nonce", name="uq_run_once"
         ),
         partial("ix_run_ready", "lane", "next_at", where="state IN ('due', 'waiting')"),
         partial("ix_run_next", "next_at", where="state IN ('due', 'waiting')"),
@@ -111,7 +105,6 @@ class Run(Owned, table=True):
             "ix_run_parked", "organization_id", "flow_id", "cause", "id", where="state = 'parked'"
         ),
         Index("ix_run_flow", "organization_id", "flow_id", "id"),
-        Index("ix_run_event", "organization_id", "event_id"),
         Index("ix_run_state", "organization_id", "state", "id"),
     )
 
@@ -145,7 +138,6 @@ class Step(Owned, table=True):
     """One step of a run: what went in, what came out, how often it was tried."""
 
     __table_args__ = (
-        ForeignKeyConstraint(["organization_id", "run_id"], ["run.organization_id", "run.id"]),
         UniqueConstraint("organization_id", "run_id", "position", name="uq_step_position"),
     )
 
@@ -168,6 +160,55 @@ class Step(Owned, table=True):
     status: int | None = None  # HTTP status of the last answer
 
 
+class Reconciliation(Owned, table=True):
+    """The look for what an app says it sent and a source never got; its id is the source's."""
+
+    __table_args__ = (
+        partial("ix_reconciliation_next", "next_at", where="state = 'waiting'"),
+        partial("ix_reconciliation_leased", "lease_until", where="state = 'leased'"),
+        Index("ix_reconciliation_connection", "organization_id", "connection_id"),
+    )
+
+    connection_id: str
+    input: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
+    state: str = "waiting"  # waiting | leased
+    next_at: datetime = Field(sa_type=Moment)  # of the next turn
+    look_at: datetime = Field(sa_type=Moment)  # of the next whole look
+    # The app was asked for everything up to here: what is missing before is named in `missing`.
+    cursor: datetime = Field(sa_type=Moment)
+    # A look under way: {began_at, since, page, pages, found, fetched, failed}.
+    progress: dict[str, Any] | None = Field(default=None, sa_type=Document)
+    # [{key, id, type, at, state: open | asked | lost, asks, next_at, why}], the oldest first
+    missing: list[dict[str, Any]] = Field(default_factory=list, sa_type=Document)
+    last: dict[str, Any] | None = Field(default=None, sa_type=Document)  # what the last look did
+    last_at: datetime | None = Field(default=None, sa_type=Moment)
+    skew_seconds: int = 0  # how far the app's clock is ahead of ours
+    failure_count: int = 0  # turns in a row that ended with a problem
+    problem: dict[str, Any] | None = Field(default=None, sa_type=Document)  # {cause, say, detail}
+    found_count: int = 0
+    asked_count: int = 0
+    fetched_count: int = 0
+    failed_count: int = 0
+    called_at: datetime | None = Field(default=None, sa_type=Moment)
+    lease_owner: str | None = None
+    lease_epoch: int = 0
+    lease_until: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Heartbeat(Table, table=True):
+    """When the hub was last there to take events in; one row."""
+
+    id: str = Field(primary_key=True, max_length=40)
+    beat_at: datetime = Field(sa_type=Moment)
+    away_from: datetime | None = Field(
+        default=None, sa_type=Moment
+    )  # the last gap that was noticed
+    away_until: datetime | None = Field(default=None, sa_type=Moment)
+
+
 # The tables for statements: to a type checker the attributes above are plain values.
+CONNECTION: Any = Connection.__table__  # type: ignore[attr-defined]
 RUN: Any = Run.__table__  # type: ignore[attr-defined]
 STEP: Any = Step.__table__  # type: ignore[attr-defined]
+RECONCILIATION: Any = Reconciliation.__table__  # type: ignore[attr-defined]
+HEARTBEAT: Any = Heartbeat.__table__  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from connectors import reconciliations
 from connectors.engine import loader, triggers
 from connectors.tables import Connection
 from kernel.errors import NotFound
@@ -37,4 +38,6 @@ def open_source(session: Session, connection: Connection, trigger_key: str) -> O
         connector_key=connector.key,
         trigger_key=trigger_key,
     )
+    session.flush()  # the look for missing events is written beside it
+    reconciliations.watch(session, source)
     return OpenedSource(source.id, sources.url_of(source), sources.secret_of(source))

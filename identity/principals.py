@@ -1,4 +1,4 @@
-"""Who acts now: a member at a browser, or an API key."""
+"""Who acts now: a member at a browser, an API key, or a subscriber in a portal."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Principal:
-    """One acting member or API key inside one organization, with everything it may do."""
+    """Who acts inside one organization, with everything it may do there."""
 
     organization_id: str
     user_id: str | None
     member_id: str | None
     role: str
-    kind: Literal["member", "api_key"]
+    kind: Literal["member", "api_key", "subscriber"]
     permissions: frozenset[str]
     name: str = ""
     email: str = ""
@@ -22,6 +22,7 @@ class Principal:
     is_operator: bool = False
     session_id: str | None = None
     api_key_id: str | None = None
+    subscriber_id: str | None = None
     address: str | None = field(default=None, compare=False)
 
     def may(self, permission: str) -> bool:
@@ -30,8 +31,9 @@ class Principal:
 
     @property
     def actor_id(self) -> str | None:
-        """Names the key or the person, for the audit trail."""
-        return self.api_key_id if self.kind == "api_key" else self.user_id
+        """Names the key, the subscriber or the person, for the audit trail."""
+        named = {"api_key": self.api_key_id, "subscriber": self.subscriber_id}
+        return named.get(self.kind, self.user_id)
 
 
 @dataclass(frozen=True)

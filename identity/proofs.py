@@ -38,6 +38,15 @@ def sign(purpose: str, text: str) -> str:
     return _mark(key, purpose, text)
 
 
+def sign_lastingly(purpose: str, text: str) -> str:
+    """Return a mark under the oldest key held: a newer key does not change it.
+
+    It changes when that key is dropped, from when on the earlier mark counts for nothing.
+    """
+    *_, key = settings().keys.values()
+    return _mark(key, purpose, text)
+
+
 def is_signed(purpose: str, text: str, mark: str) -> bool:
     """Say whether the mark was made here for this purpose and text, under any key still held."""
     found = [

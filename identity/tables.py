@@ -17,6 +17,10 @@ _ROLE_LIST = ", ".join(f"'{role}'" for role in ROLES)
 class Organization(Table, table=True):
     """A tenant: a firm that uses the hub, publishes on it, or runs it."""
 
+    __table_args__ = (
+        CheckConstraint("weight BETWEEN 1 AND 100", name="organization_weight_known"),
+    )
+
     id: str = Field(primary_key=True, default_factory=lambda: new_id("org"), max_length=40)
     name: str = Field(max_length=120)
     slug: str | None = Field(default=None, unique=True, max_length=60)
@@ -24,6 +28,8 @@ class Organization(Table, table=True):
     is_operator: bool = False
     industry: str | None = Field(default=None, max_length=60)
     size: str | None = Field(default=None, max_length=20)
+    # Its share of the hub's work when many wait, beside the weights of the others.
+    weight: int = Field(default=10, sa_column_kwargs={"server_default": "10"})
 
 
 class User(Table, table=True):

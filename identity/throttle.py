@@ -18,8 +18,8 @@ from sqlmodel import Session, col, select
 from identity import proofs
 from identity.tables import LoginThrottle
 from kernel import clock
-from kernel.database import insert_ignore
 from kernel.errors import N_, TooMany
+from kernel.rows import insert_ignore
 
 FORGET_AFTER: Final = timedelta(hours=1)
 
@@ -59,6 +59,11 @@ def sign_up_limits(address: str) -> list[Limit]:
 def confirm_limits(user_id: str) -> list[Limit]:
     """Say what typing one's password again counts against."""
     return [Limit(f"confirm:{user_id}", 5, 300)]
+
+
+def link_limits(address: str) -> list[Limit]:
+    """Say what opening a link that works once counts against."""
+    return [Limit(f"link:{_network(address)}", 60, 300)]
 
 
 def reserve(session: Session, limits: Sequence[Limit]) -> None:

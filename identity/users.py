@@ -5,9 +5,9 @@ from sqlmodel import Session, col, select
 
 from identity.tables import User
 from kernel import clock
-from kernel.database import insert_ignore
 from kernel.errors import N_, Conflict, Invalid, NotFound
 from kernel.ids import new_id
+from kernel.rows import insert_ignore
 
 LANGUAGES = ("zh", "en")
 

@@ -1,4 +1,4 @@
-"""Columns both databases understand alike: moments, documents, and "one of these" conditions."""
+"""Columns both databases understand alike: moments, documents, "one of these" conditions."""
 
 import re
 from datetime import UTC, datetime
@@ -26,7 +26,10 @@ class Moment(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a Moment needs a time zone")
-        value = value.astimezone(UTC)
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError:  # the first or the last day of all, said in another zone
+            value = value.replace(tzinfo=UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, _dialect: Any) -> datetime | None:

@@ -4,31 +4,41 @@ SQLite has one writer at a time and one writer thread whose commits carry many c
 PostgreSQL commits each caller's own. Everybody else asks here for a session and never commits.
 """
 
-import functools
+import math
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from kernel import clock, log
 from kernel.errors import N_, Invalid, Unavailable
 from kernel.settings import settings
 
 T = TypeVar("T")
+RESTED_SECONDS = 1.0
+CLOCK_SECONDS = 1.0
+_TICKING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while a machine sleeps
 GROUP_LIMIT = 200  # callers whose work may share one commit
 _logger = log.get_logger(__name__)
 
@@ -55,10 +65,13 @@ class _Store:
     url: str
     reader: Engine
     writer: Engine
+    system: Engine  # for work over every tenant; on PostgreSQL its connections say so once
+    glance: Engine  # likewise, where each statement stands by itself
     is_sqlite: bool
     write_lock: threading.Lock
     jobs: "queue.SimpleQueue[_Job]"
     thread: threading.Thread | None = None
+    clock: tuple[float, datetime] | None = None  # when it was read, by our own, and what it said
 
 
 @dataclass
@@ -93,7 +106,7 @@ def _connect_sqlite(url: str, begin: str) -> Engine:
             "synchronous=FULL",
             "foreign_keys=ON",
             "temp_store=MEMORY",
-            "cache_size=-16000",
+            "cache_size=-4000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -105,26 +118,54 @@ def _connect_sqlite(url: str, begin: str) -> Engine:
 
 
 def _open_store(url: str) -> _Store:
-    if url.startswith("sqlite"):
+    is_sqlite = url.startswith("sqlite")
+    if is_sqlite:
         reader = _connect_sqlite(url, "BEGIN")
-        writer = _connect_sqlite(url, "BEGIN IMMEDIATE")
+        writer = system = _connect_sqlite(url, "BEGIN IMMEDIATE")
+        glance = reader
     else:
-        threads = settings().web_threads + settings().worker_threads + 4
-        reader = writer = create_engine(
-            url,
-            pool_size=threads,
-            max_overflow=8,
-            pool_timeout=5,
-            connect_args={"connect_timeout": 3},
-        )
+        # few are kept, so that several processes fit into PostgreSQL's usual hundred
+        reader = writer = _connect_postgres(url, 8, settings().web_threads + 4)
+        every = "-c app.organization_id=*"
+        system = _connect_postgres(url, 4, settings().worker_threads + 8, options=every)
+        # at PostgreSQL's usual isolation every statement sees the latest anyway: no BEGIN is needed
+        glance = _connect_postgres(url, 8, 16, is_plain=True, options=every)
     return _Store(
         url=url,
         reader=reader,
         writer=writer,
-        is_sqlite=url.startswith("sqlite"),
+        system=system,
+        glance=glance,
+        is_sqlite=is_sqlite,
         write_lock=threading.Lock(),
         jobs=queue.SimpleQueue(),
     )
+
+
+def _connect_postgres(
+    url: str, kept: int, most: int, *, is_plain: bool = False, **options: str
+) -> Engine:
+    # with a commit in every statement there is nothing to roll back when a connection comes back
+    plainly = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None} if is_plain else {}
+    told = {"connect_timeout": 3, "autocommit": is_plain, **options}
+    sizes = {"pool_size": kept, "max_overflow": max(0, most - kept), "pool_timeout": 5}
+    engine = create_engine(url, connect_args=told, **sizes, **plainly)  # type: ignore[arg-type]
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _look(connection: Any, record: Any, _proxy: Any) -> None:
+        """Try a connection that has rested: the server may have been started anew meanwhile."""
+        if time.monotonic() - record.info.get("used", math.inf) > RESTED_SECONDS:
+            try:
+                connection.execute("SELECT 1")
+                connection.rollback()
+            except psycopg.Error as error:
+                raise DisconnectionError from error
+
+    return engine
 
 
 def _store() -> _Store:
@@ -145,8 +186,8 @@ def dispose() -> None:
     """Close every pooled connection; needed after a fork and at the end of tests."""
     with _stores_lock:
         for store in _stores.values():
-            store.reader.dispose()
-            store.writer.dispose()
+            for engine in {store.reader, store.writer, store.system, store.glance}:
+                engine.dispose()
         _stores.clear()
 
 
@@ -188,20 +229,15 @@ def _outages() -> Iterator[None]:
         raise
 
 
-def _enter_tenant(session: Session, tenant: Tenant) -> None:
-    """Tell PostgreSQL's row security who we act for; one retry replaces a stale connection."""
-    name = "*" if isinstance(tenant, Every) else tenant
-    try:
-        row = session.connection().execute(_ENTER, {"name": name}).one()
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        session.rollback()
-        row = session.connection().execute(_ENTER, {"name": name}).one()
-    session.info["now"] = row[1]
+def _enter(session: Session, tenant: Tenant) -> None:
+    """Tell PostgreSQL's row security who we act for; a store that is away is noticed here."""
+    connection = session.connection()
+    if not isinstance(tenant, Every):
+        session.info["now"] = connection.execute(_ENTER, {"name": tenant}).one()[1]
 
 
 _ENTER = text("SELECT set_config('app.organization_id', :name, true), clock_timestamp()")
+_NOW = text("SELECT clock_timestamp()")
 
 
 def _open_session(bind: Engine | Connection) -> Session:
@@ -221,9 +257,10 @@ def transaction(tenant: Tenant) -> Iterator[Session]:
         store.write_lock.acquire()
     _inside.busy = True
     try:
-        with _outages(), _open_session(store.writer) as session:
+        is_system = isinstance(tenant, Every)
+        with _outages(), _open_session(store.system if is_system else store.writer) as session:
             if not store.is_sqlite:
-                _enter_tenant(session, tenant)
+                _enter(session, tenant)
             yield session
             session.commit()
     finally:
@@ -237,9 +274,10 @@ def transaction(tenant: Tenant) -> Iterator[Session]:
 def reading(tenant: Tenant) -> Iterator[Session]:
     """Give a session that only reads; whatever it changed is rolled back."""
     store = _store()
-    with _outages(), _open_session(store.reader) as session:
+    engine = store.glance if isinstance(tenant, Every) else store.reader
+    with _outages(), _open_session(engine) as session:
         if not store.is_sqlite:
-            _enter_tenant(session, tenant)
+            _enter(session, tenant)
         # closing rolls back; an explicit rollback would also expire the rows the caller keeps
         yield session
 
@@ -262,6 +300,16 @@ def write(work: Callable[[Session], T], tenant: Tenant = EVERY) -> T:
     store.jobs.put(job)
     result: T = job.future.result()
     return result
+
+
+def write_once(work: Callable[[Session], T]) -> T:
+    """Like `write`, for work whose statements may stand alone: PostgreSQL needs no COMMIT then."""
+    if _store().is_sqlite:
+        return write(work)
+    if getattr(_inside, "busy", False):
+        raise RuntimeError("a write inside a transaction: pass the session down instead")
+    with reading(EVERY) as session:
+        return work(session)
 
 
 def _start_writer(store: _Store) -> None:
@@ -326,32 +374,22 @@ def _commit(connection: Connection, jobs: Sequence[_Job]) -> list[Any]:
 
 
 def store_now(session: Session) -> datetime:
-    """Return the store's clock as the transaction began: PostgreSQL's own, so that no skewed
-    worker moves a lease.
+    """Return the store's clock, the same all through a transaction once it was asked for.
+
+    It is PostgreSQL's own, so that no skewed worker moves a lease: read once a second, and carried
+    on meanwhile by the time that has passed here.
     """
     found: datetime | None = session.info.get("now")
-    return clock.now() if found is None else found.astimezone(UTC) + clock.shift()
-
-
-def insert_ignore(
-    session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]], conflict: Sequence[str]
-) -> list[str]:
-    """Insert many rows, skip those that clash on `conflict`, return the ids that went in.
-
-    Defaults of the model are not applied: rows name every required column.
-    """
-    if not rows:
-        return []
-    statement = _inserting(table, tuple(conflict), _store().is_sqlite)
-    return list(session.connection().execute(statement, list(rows)).scalars())
-
-
-@functools.cache
-def _inserting(table: type[SQLModel], conflict: tuple[str, ...], is_sqlite: bool) -> Any:  # noqa: FBT001
-    insert = sqlite.insert if is_sqlite else postgresql.insert
-    target = table.__table__  # type: ignore[attr-defined]
-    wanted = insert(target).on_conflict_do_nothing(index_elements=list(conflict))
-    return wanted.returning(target.c.id)
+    if found is None:
+        store = _store()
+        if store.is_sqlite:
+            return clock.now()
+        at = time.clock_gettime(_TICKING)
+        read = store.clock
+        if read is None or at - read[0] > CLOCK_SECONDS:
+            read = store.clock = (at, session.connection().execute(_NOW).scalar_one())
+        found = session.info["now"] = read[1] + timedelta(seconds=at - read[0])
+    return found.astimezone(UTC) + clock.shift()
 
 
 def unpooled_engine(url: str) -> Engine:

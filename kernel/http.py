@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin
@@ -31,11 +31,20 @@ _POOLS: "dict[tuple[int, int], _Pool]" = {}
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """Who we are to a target that asks for it: a certificate, with its chain, and its key."""
+
+    chain_pem: bytes
+    key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What to send; `timeout_seconds` spans everything from the name lookup to the last byte.
 
     Without `may_repeat` it goes over a connection of its own: on a kept one that turns out to be
-    dead, libcurl would quietly send it a second time.
+    dead, libcurl would quietly send it a second time. So does one with a certificate: a kept
+    connection speaks for whoever opened it.
     """
 
     method: str
@@ -46,6 +55,7 @@ class Request:
     max_response_bytes: int = 65536
     follow_redirects: int = 0
     may_repeat: bool = True
+    certificate: ClientCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +79,28 @@ class Failure:
     elapsed_ms: int = 0
 
 
+# Told of one of several requests, by its place, what became of it.
+Tell = Callable[[int, Response | Failure], None]
+
+
 def send(request: Request) -> Response | Failure:
     """Send one request and wait for its answer; never raises for anything the target does."""
     return send_all([request])[0]
 
 
-def send_all(requests: Sequence[Request], limit: int = 16) -> list[Response | Failure]:
+def send_all(
+    requests: Sequence[Request], limit: int = 16, tell: Tell | None = None
+) -> list[Response | Failure]:
     """Send requests, `limit` at a time, and return their answers in the same order.
 
     A request's clock starts when its turn comes, so a batch may take `timeout_seconds` times the
     number of rounds. While others wait, one host and port gets no more than half of the places.
+    `tell` is given each request's place and answer as soon as it is there.
     """
     # a forked child finds no pool of its own; the parent's stay open there, unused and unclosed
     key = (os.getpid(), threading.get_ident())
     pool = _POOLS.pop(key, None) or _Pool()
-    answers = pool.run(requests, max(1, limit))
+    answers = pool.run(requests, max(1, limit), tell or (lambda _place, _answer: None))
     _POOLS[key] = pool  # but not after an exception, which may leave requests in it
     return answers
 
@@ -171,10 +188,16 @@ class _Transfer:
             (pycurl.TIMEOUT_MS, max(1, int((self.deadline - time.monotonic()) * 1000))),
             (pycurl.HEADERFUNCTION, self.on_header), (pycurl.WRITEFUNCTION, self.on_body),
             (pycurl.NOBODY, request.method == "HEAD"),
-            (pycurl.FRESH_CONNECT, not request.may_repeat),
+            (pycurl.FRESH_CONNECT, not request.may_repeat or request.certificate is not None),
             (pycurl.OPENSOCKETFUNCTION, self.open_socket),
         ):  # fmt: skip
             curl.setopt(option, value)
+        if one := request.certificate:
+            for option, value in (
+                (pycurl.SSLCERT_BLOB, one.chain_pem), (pycurl.SSLKEY_BLOB, one.key_pem),
+                (pycurl.FORBID_REUSE, 1), (pycurl.SSL_SESSIONID_CACHE, 0),
+            ):  # fmt: skip
+                curl.setopt(option, value)
         if request.body or request.method in {"POST", "PUT", "PATCH"}:
             curl.setopt(pycurl.POSTFIELDS, request.body)
         return curl
@@ -205,12 +228,26 @@ class _Transfer:
             stays = before.authority == read_url(url, settings().outbound_allow).authority
             # whatever proves who we are was meant for the first host alone
             headers = {k: v for k, v in old.headers.items() if stays or k.lower() in _FOR_ANYBODY}
-            new = replace(old, method=method, url=url, headers=headers, body=body)
+            shown = old.certificate if stays else None
+            new = replace(
+                old, method=method, url=url, headers=headers, body=body, certificate=shown
+            )
             hop = _Transfer(self.place, replace(new, follow_redirects=old.follow_redirects - 1))
         except (ValueError, Invalid) as problem:
             return self.fail("refused_address", problem)
         hop.start(self.started)
         return hop
+
+
+class _Answers(dict[int, Response | Failure]):
+    """Answers by their requests' places, told as they are put in."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def __setitem__(self, place: int, answer: Response | Failure) -> None:
+        super().__setitem__(place, answer)
+        self._tell(place, answer)
 
 
 class _Pool:
@@ -227,8 +264,8 @@ class _Pool:
         else:
             self.poll.register(fd, _EVENTS[what])
 
-    def run(self, requests: Sequence[Request], limit: int) -> list[Response | Failure]:
-        answers: dict[int, Response | Failure] = {}
+    def run(self, requests: Sequence[Request], limit: int, tell: Tell) -> list[Response | Failure]:
+        answers = _Answers(tell)
         waiting, asking = list[_Transfer](), list[_Transfer]()
         for place, request in enumerate(requests):
             try:

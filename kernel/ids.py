@@ -3,8 +3,11 @@
 import os
 import threading
 import time
+from datetime import datetime
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(120, -1, -10)
 _lock = threading.Lock()
 _last_ms = 0
 _last_tail = 0
@@ -28,12 +31,13 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{_encode(value)}"
 
 
+def first_id(prefix: str, moment: datetime) -> str:
+    """Return what sorts before every id made at that moment or later, and after earlier ones."""
+    return f"{prefix}_{_encode(max(0, int(moment.timestamp() * 1000)) << 80)}"
+
+
 def _encode(value: int) -> str:
-    characters = []
-    for _ in range(26):
-        characters.append(_ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(characters))
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])
 
 
 def _reseed() -> None:

@@ -51,6 +51,12 @@ class Settings:
         "YANGFAN_BROKER_URL", "memory:// (embedded) or amqp://… (scaled).", "memory://"
     )
     data_dir: str = _setting("YANGFAN_DATA_DIR", "Folder for the hub's own files.", "var")
+    archive_dir: str = _setting(
+        "YANGFAN_ARCHIVE_DIR",
+        "Folder for archived events and exports, the same one for every process; "
+        "empty: `archive` in the data folder.",
+        "",
+    )
     secret_keys: tuple[str, ...] = _setting(
         "YANGFAN_SECRET_KEYS",
         "Comma-separated kid:base64 keys of 32 bytes; the first seals, all open. "
@@ -76,6 +82,20 @@ class Settings:
     )
     sweep_seconds: float = _setting(
         "YANGFAN_SWEEP_SECONDS", "How often each process looks for work a lost nudge left.", 5.0
+    )
+    quota_per_minute: int = _setting(
+        "YANGFAN_QUOTA_PER_MINUTE", "Events an organization may send in a minute.", 600_000
+    )
+    quota_burst: int = _setting(
+        "YANGFAN_QUOTA_BURST", "Events an organization may send at once after a pause.", 600_000
+    )
+    quota_per_day: int = _setting(
+        "YANGFAN_QUOTA_PER_DAY", "Events an organization may send in a day.", 50_000_000
+    )
+    backlog_limit: int = _setting(
+        "YANGFAN_BACKLOG_LIMIT",
+        "Events, deliveries and runs of an organization that may wait before more is refused.",
+        200_000,
     )
     metrics_token: str = _setting(
         "YANGFAN_METRICS_TOKEN", "Bearer token for /metrics; empty: loopback callers only.", ""

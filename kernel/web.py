@@ -148,7 +148,7 @@ def install_problems(app: Flask) -> None:
             request.form, request.files = ImmutableMultiDict(), ImmutableMultiDict()
         answer = answer_problem(problem)
         for name, value in error.get_headers():
-            if name.lower() in {"allow", "location"}:
+            if name.lower() in {"allow", "location", "content-range"}:
                 answer.headers[name] = value
         return answer
 

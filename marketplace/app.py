@@ -19,6 +19,7 @@ import identity.routes
 import identity.tables
 import marketplace.tables
 import webhooks.hooks
+import webhooks.keeping.tables
 import webhooks.pages
 import webhooks.routes
 import webhooks.tables
@@ -26,7 +27,6 @@ import webhooks.tasks
 from kernel import log, queue, web
 from kernel.settings import settings
 from marketplace import assets, headers, hooks, pages, routes, status, tasks
-from webhooks.gate import Gate
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("kernel", "identity", "catalog", "webhooks", "connectors", "marketplace")
@@ -40,6 +40,7 @@ TABLES = (
     identity.tables,
     catalog.tables,
     webhooks.tables,
+    webhooks.keeping.tables,
     connectors.tables,
     marketplace.tables,
 )
@@ -87,7 +88,6 @@ def create_app() -> Flask:
         if hasattr(room, "install"):
             room.install(app)
         app.register_blueprint(room.blueprint)
-    app.wsgi_app = Gate(app.wsgi_app)  # type: ignore[method-assign]
     proxies = settings().trusted_proxies
     if proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]

@@ -1,86 +1,65 @@
-"""The `yangfan` command."""
+"""The `yangfan` command: finds who does what is asked, and reads only that in.
 
-import base64
-import secrets
+A hub that is one process, or a worker, runs under the eye of this one, which stays small for it.
+"""
+
+import gc
+import importlib
 import sys
 
 import click
 
-from connectors.cli import group as connector
-from identity.cli import org
-from kernel import clock, log
-from kernel.database import StoreUnavailable
 from kernel.settings import settings
-from marketplace import demo_vendors, migrating, seed, server
-from marketplace import doctor as examination
+from marketplace import watching
+
+COMMANDS = {
+    "up": "marketplace.commands:up",
+    "worker": "marketplace.commands:worker",
+    "migrate": "marketplace.commands:migrate",
+    "new-key": "marketplace.commands:new_key",
+    "doctor": "marketplace.commands:doctor",
+    "org": "identity.cli:org",
+    "connector": "connectors.cli:group",
+}
 
 
-@click.group()
+class Commands(click.Group):
+    """Commands that are imported when they are called."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Name them all."""
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Import one."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=Commands)
 def main() -> None:
     """Run and look after a Yangfan hub."""
+    from kernel import log  # noqa: PLC0415 - the watcher has no need of it
+
     log.configure(settings().log_format, settings().log_level)
 
 
-main.add_command(org)
-main.add_command(connector)
-
-
-@main.command()
-def up() -> None:
-    """Start the hub: in embedded mode this is all there is to start."""
-    # they take their time, so they start first and are waited for last
-    vendors = demo_vendors.start() if settings().demo else None
-    if settings().mode == "embedded":
-        migrating.upgrade()
-    else:
-        migrating.wait_until_current()
-    logins = seed.seed()
-    if vendors:
-        demo_vendors.wait(vendors)
-    if settings().demo:
-        _print_logins(logins)
-    server.serve()
-
-
-def _print_logins(logins: list[str]) -> None:
-    click.echo(f"\n  扬帆 Yangfan  {settings().base_url}\n")
-    for login in logins:
-        click.echo(f"    {login}")
-    click.echo("")
-
-
-@main.command()
-def worker() -> None:
-    """Start a worker (scaled mode); start as many as you like."""
-    migrating.wait_until_current()
-    server.work()
-
-
-@main.command()
-def migrate() -> None:
-    """Bring the database to the newest shape."""
-    click.echo(f"database at revision {migrating.upgrade()}")
-
-
-@main.command("new-key")
-def new_key() -> None:
-    """Print a fresh sealing key for YANGFAN_SECRET_KEYS (put it first, keep the old ones)."""
-    kid = clock.now().strftime("k%Y%m%d%H%M")
-    click.echo(f"{kid}:{base64.b64encode(secrets.token_bytes(32)).decode()}")
-
-
-@main.command()
-def doctor() -> None:
-    """Look for what would keep the hub from working, and say how to mend it."""
-    findings = examination.examine()
-    for finding in findings:
-        click.echo(f"{'ok  ' if finding.is_good else 'BAD '} {finding.name}: {finding.says}")
-    if not all(finding.is_good for finding in findings):
-        sys.exit(1)
-
-
 def run() -> None:
+    """Run the command; a hub of one process and a worker are started again when they break."""
+    if sys.argv[1:] == ["worker"] or (sys.argv[1:] == ["up"] and settings().mode == "embedded"):
+        sys.exit(watching.keep_alive(_run))
+    _run()
+
+
+def _run() -> None:
     """Run the command and say an outage of the store in plain words."""
+    # a start brings in much that stays, and each early search for garbage goes through all of it
+    gc.set_threshold(20_000, 20, 50)
+    from kernel.database import StoreUnavailable  # noqa: PLC0415 - nor of this
+
     try:
         main()
     except StoreUnavailable as problem:

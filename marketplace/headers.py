@@ -16,9 +16,11 @@ def install(app: Flask) -> None:
     @app.after_request
     def _set(response: Response) -> Response:
         headers = response.headers
+        # a page whose own policy names who may frame it would be contradicted by this
+        if "frame-ancestors" not in headers.get("Content-Security-Policy", ""):
+            headers.setdefault("X-Frame-Options", "DENY")
         headers.setdefault("Content-Security-Policy", POLICY)
         headers.setdefault("X-Content-Type-Options", "nosniff")
-        headers.setdefault("X-Frame-Options", "DENY")
         headers.setdefault("Referrer-Policy", "same-origin")
         headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
         if settings().base_url.startswith("https://"):

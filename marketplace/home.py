@@ -16,6 +16,7 @@ from identity.principals import Principal
 from identity.tables import Invitation
 from kernel import clock
 from marketplace.tables import FINISHED, Installation, Rollout
+from webhooks import events
 from webhooks.tables import Delivery, Event
 
 RECENT = 6
@@ -256,7 +257,7 @@ def needs(session: Session, who: Principal) -> list[Need]:
 
 def recent_events(session: Session, organization_id: str) -> list[Event]:
     """Return the last few events."""
-    statement = Event.of(organization_id).order_by(col(Event.id).desc()).limit(RECENT)
+    statement = events.listing(organization_id).order_by(col(Event.id).desc()).limit(RECENT)
     return list(session.execute(statement).scalars())
 
 

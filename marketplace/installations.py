@@ -19,6 +19,7 @@ from kernel.database import store_now
 from kernel.errors import N_, Conflict, FieldError, Invalid
 from kernel.ids import new_id
 from marketplace.tables import Installation
+from webhooks.events import listing
 from webhooks.tables import Event
 
 SLOTS = ("rnd", "procurement", "production", "logistics", "marketing", "organization")
@@ -59,7 +60,7 @@ def surroundings(session: Session, installation: Installation) -> Surroundings:
     found = connections.flows_using(session, organization_id, connection.id)
     events: list[Event] = []
     if installation.source_id:
-        statement = Event.of(organization_id).where(col(Event.source_id) == installation.source_id)
+        statement = listing(organization_id, source_id=installation.source_id)
         events = list(session.execute(statement.order_by(col(Event.id).desc()).limit(8)).scalars())
     return Surroundings(connection, found, events)
 

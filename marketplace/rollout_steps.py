@@ -9,7 +9,8 @@ from catalog.tables import App, Listing
 from connectors import connection_checks, dry_runs, flows, triggers_in
 from connectors.engine import flow_templates
 from connectors.tables import Connection
-from kernel.database import insert_ignore, store_now
+from kernel.database import store_now
+from kernel.rows import insert_ignore
 from marketplace import rollout_calls, rollout_ends, rollout_undo, rollout_words
 from marketplace.rollout_calls import Outcome
 from marketplace.rollout_kinds import Again, Call, Done, Kind, Refused, Result, Work

@@ -11,9 +11,10 @@ from connectors.tables import Run
 from identity import audit
 from identity.principals import Principal
 from kernel import clock, queue, tenancy
-from kernel.database import insert_ignore, store_now
+from kernel.database import store_now
 from kernel.errors import N_, Conflict
 from kernel.ids import new_id
+from kernel.rows import insert_ignore
 from marketplace import offers, rollout_ends, rollout_words
 from marketplace.offers import Offer
 from marketplace.rollout_steps import KINDS

@@ -65,6 +65,7 @@ STATES = {
     "broken": ("bad", N_("Broken")),
     "refused": ("bad", N_("Refused")),
     "draft": ("quiet", N_("Draft")),
+    "held": ("warn", N_("Held back")),
     "disabled": ("quiet", N_("Off")),
     "cancelled": ("quiet", N_("Cancelled")),
     "skipped": ("quiet", N_("Skipped")),

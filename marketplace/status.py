@@ -11,6 +11,7 @@ from kernel.database import EVERY, reading
 from kernel.errors import Forbidden
 from kernel.settings import settings
 from kernel.web import json_response, openapi
+from webhooks.keeping import turns
 
 blueprint = Blueprint("status", __name__)
 VERSION = "0.1.0"
@@ -27,10 +28,15 @@ def alive() -> Response:
 @blueprint.get("/readyz")
 @public(csrf=False)
 def ready() -> Response:
-    """Answer 200 when events can be stored; StoreUnavailable makes it 503."""
+    """Answer 200 when events can be stored; StoreUnavailable makes it 503.
+
+    An archive that cannot be written is told and is no reason to turn events away.
+    """
     with reading(EVERY) as session:
         session.execute(text("SELECT 1 FROM organization LIMIT 1"))
-    return json_response({"status": "ready", "mode": settings().mode, "version": VERSION})
+        archive = turns.trouble(session) or "ok"
+    said = {"status": "ready", "mode": settings().mode, "version": VERSION, "archive": archive}
+    return json_response(said)
 
 
 @blueprint.get("/metrics")

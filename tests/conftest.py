@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.nodeid import NodeId
+from argon2 import PasswordHasher
 
 # in memory where there is such a folder: these databases need not survive a power cut
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -24,9 +25,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests/factories
 
 from stores import Store, open_stores  # noqa: E402
 
-from kernel import queue  # noqa: E402
+from identity import passwords  # noqa: E402
+from kernel import log, queue  # noqa: E402
 from kernel.database import EVERY, transaction  # noqa: E402
-from kernel.settings import settings_override  # noqa: E402
+from kernel.settings import settings, settings_override  # noqa: E402
+from marketplace.server import keep_for_good  # noqa: E402
 
 
 @pytest.hookimpl(trylast=True)
@@ -53,6 +56,11 @@ def _keep_in_group(item: pytest.Item) -> None:
         item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
 
 
+def pytest_collection_finish() -> None:
+    """Search for garbage as the hub's processes do: seldom, and not among what stays."""
+    keep_for_good()
+
+
 @pytest.fixture(scope="session")
 def stores() -> Iterator[dict[str, Store]]:
     """Both databases with every table, made once."""
@@ -70,6 +78,20 @@ def database(request, stores) -> Iterator[Store]:
         yield store
 
 
+@pytest.fixture(autouse=True)
+def hashing(request, monkeypatch):
+    """Passwords hashed at little cost, but for tests marked `costly`, which look at the real one.
+
+    A little dearer than the factories' digests, so that these still are renewed at a sign-in.
+    """
+    passwords._decoy.cache_clear()
+    if not request.node.get_closest_marker("costly"):
+        cheap = PasswordHasher(time_cost=1, memory_cost=16, parallelism=1)
+        monkeypatch.setattr(passwords, "_hasher", cheap)
+    yield
+    passwords._decoy.cache_clear()
+
+
 @pytest.fixture
 def session(database):
     """A session inside transaction(EVERY)."""
@@ -77,15 +99,39 @@ def session(database):
         yield opened
 
 
-@pytest.fixture
-def app(database):
-    """The whole application on the test's database."""
+def _build_app():
     from marketplace.app import create_app
 
     built = create_app()
     built.testing = True
     built.config["PROPAGATE_EXCEPTIONS"] = False
     return built
+
+
+@pytest.fixture(scope="session")
+def _shared_app():
+    """Built once, because compiling its addresses takes longer than most tests.
+
+    It has answered a request, so that Flask refuses whatever a test would add to it.
+    """
+    built = _build_app()
+    built.test_client().get("/healthz")
+    return built
+
+
+@pytest.fixture
+def app(database, _shared_app):
+    """The whole application on the test's database, the same one for all who change nothing."""
+    # what building an application sets for the whole process
+    log.configure(settings().log_format, settings().log_level)
+    queue.configure()
+    return _shared_app
+
+
+@pytest.fixture
+def own_app(database):
+    """An application of the test's own, to which it may add."""
+    return _build_app()
 
 
 @pytest.fixture

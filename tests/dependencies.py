@@ -29,6 +29,8 @@ def main(command: list[str]) -> int:
         notes = [_postgres(started, scratch), _rabbitmq(started, scratch), _chromium()]
         for note in notes:
             print(note, flush=True)
+        # many tests start a hub of their own, and none should compile the house anew for it
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         code = subprocess.call(command)
         for note in notes:
             if note.startswith("!!"):

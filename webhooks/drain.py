@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,9 @@ from kernel import log
 from kernel.database import EVERY, StoreUnavailable, reading, write
 from kernel.errors import N_, Problem
 from kernel.settings import settings
-from webhooks import attempts, fan_out, leases, ready, workers
-from webhooks.attempts import Batch, Send
+from webhooks import attempts, carrying, fan_out, lanes, leases, ordered, ready, workers
+from webhooks.attempts import Send
 from webhooks.fan_out import Routed
-from webhooks.parcels import Parcel
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,6 @@ class Stage:
 # Filled by the composition root. Stages run beside the routing.
 STAGES: list[Stage] = []
 
-THREADS = 16
-BATCHES_IN_FLIGHT = 6
 POLL_SECONDS = 0.1
 # For so long, after the last piece of work, a drain looks for more by itself: longer than the gap
 # between two rings of a bell, so that a steady stream needs next to no bells.
@@ -52,33 +49,7 @@ LEFT_SECONDS = 5.0
 FEW, GATHER_SECONDS = 10, 0.02
 PROBE_SECONDS = 1.0
 SAME_STAGE = 3
-SLOW_MS = 2000
-SLOW_FOR_SECONDS = 600
-_RECORD_TRIES = 3
 _logger = log.get_logger(__name__)
-
-
-class _Pace:
-    """What this process learned about slow targets; forgotten after a while or a prompt answer."""
-
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    def slow(self) -> frozenset[str]:
-        now = time.monotonic()
-        with self._lock:
-            self._until = {key: until for key, until in self._until.items() if until > now}
-            return frozenset(self._until)
-
-    def learn(self, batch: Batch) -> None:
-        until = time.monotonic() + SLOW_FOR_SECONDS
-        with self._lock:
-            for tried in batch.tried:
-                if tried.elapsed_ms > SLOW_MS:
-                    self._until[tried.parcel.target.id] = until
-                else:
-                    self._until.pop(tried.parcel.target.id, None)
 
 
 class _Bench:
@@ -115,22 +86,14 @@ class _Bench:
             self.is_taken = False
 
 
-pace = _Pace()
-_pool: ThreadPoolExecutor | None = None
 _bench = _Bench()
-
-
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="drain")
-    return _pool
+_stopping = threading.Event()
 
 
 def _forget() -> None:
-    """Drop what a fork must not share: threads and locks of the parent."""
-    global _pool, _bench
-    _pool, _bench = None, _Bench()
+    """Drop what a fork must not share: locks of the parent."""
+    global _bench, _stopping
+    _bench, _stopping = _Bench(), threading.Event()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -139,11 +102,14 @@ os.register_at_fork(after_in_child=_forget)
 def drain_here() -> int:
     """Drain unless this process already does; then that drain looks once more before it ends."""
     moved = 0
-    if not _bench.sit_down():
+    if _stopping.is_set() or not _bench.sit_down():
         return moved
     try:
         while True:
             moved += drain(workers.name())
+            if _stopping.is_set():
+                _bench.give_up()
+                return moved
             _linger()
             if _bench.get_up():
                 return moved
@@ -163,6 +129,29 @@ def _linger() -> None:
         with reading(EVERY) as session:
             if ready.is_any(session):
                 _bench.wake.set()
+
+
+def stop(patience_seconds: float = 0) -> None:
+    """Begin nothing new in this process, and wait a while for what is being sent to be recorded.
+
+    For a process that is asked to end: what it leaves as it is goes out again from another one.
+    """
+    _stopping.set()
+    _bench.wake.set()
+    deadline = time.monotonic() + patience_seconds
+    while _bench.is_taken and time.monotonic() < deadline:
+        time.sleep(0.02)
+    carrying.wait_until_done(max(0.0, deadline - time.monotonic()))
+
+
+def is_stopping() -> bool:
+    """Tell whether this process was asked to end."""
+    return _stopping.is_set()
+
+
+def is_under_way() -> bool:
+    """Tell whether this process is draining just now."""
+    return _bench.is_taken
 
 
 def ring() -> bool:
@@ -205,22 +194,29 @@ class _Drain:
         self.jobs: dict[Future[int], tuple[str, float]] = {}  # name and start
         self.stages = {stage.name: stage for stage in (*self._own_stages(), *STAGES)}
         self.unsure = set(self.stages)  # stages that may have something to do
+        self.again: set[str] = set()  # stages that moved nothing and shall look again
         self.probed_at = time.monotonic()
 
-    def _own_stages(self) -> tuple[Stage, Stage]:
+    def _own_stages(self) -> tuple[Stage, ...]:
         return (
             Stage("due", leases.is_delivery_due, lambda _: self._send_due(is_slow=False)),
             Stage(
                 "slow",
-                lambda session: bool(pace.slow()) and leases.is_delivery_due(session),
+                lambda session: bool(carrying.pace.slow()) and leases.is_delivery_due(session),
                 lambda _: self._send_due(is_slow=True),
+            ),
+            Stage("ordered", lanes.is_due, lambda _: self._send_ordered(is_slow=False)),
+            Stage(
+                "ordered-slow",
+                lambda session: bool(carrying.pace.slow()) and lanes.is_due(session),
+                lambda _: self._send_ordered(is_slow=True),
             ),
         )
 
     def run(self) -> int:
         may_be_new = True
         try:
-            while True:
+            while not _stopping.is_set():
                 self.wake.clear()
                 count = self._route() if may_be_new else 0
                 self._start_stages(is_busy=bool(count))
@@ -232,13 +228,14 @@ class _Drain:
                 self._collect()
                 may_be_new = bool(count) or self.wake.is_set() or self._probe()
                 if not (may_be_new or self.jobs or self.unsure):
-                    return self.moved
+                    break
         finally:
             wait(self.jobs)
+        return self.moved
 
     def _route(self) -> int:
         """Route a batch of events; returns how many."""
-        slow, room = pace.slow(), self._room()
+        slow, room = carrying.pace.slow(), carrying.room()
 
         def work(session: Session) -> Routed:
             return fan_out.route(session, ready.take(session), Routed(self.worker_id, room), slow)
@@ -280,17 +277,15 @@ class _Drain:
         self.moved += routed.count
         if routed.is_rest_due:
             self.unsure = set(self.stages)
-        if routed.leased:
-            self._start("send", lambda: self._send(routed.parcels()))
-        for follow_up in routed.follow_ups:
-            self._start("follow-up", follow_up)
-
-    def _room(self) -> int:
-        flying = sum(1 for name, _ in self.jobs.values() if name in ("send", "follow-up"))
-        return fan_out.FIRST_ATTEMPTS if flying < BATCHES_IN_FLIGHT else 0
+        if routed.is_ordered:
+            self.unsure.add("ordered")
+        for job in carrying.carry(routed, self.send):
+            self._watch("limited" if routed.is_limited else "carry", job)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
-        job = _threads().submit(work)
+        self._watch(name, carrying.threads().submit(work))
+
+    def _watch(self, name: str, job: Future[int]) -> None:
         self.jobs[job] = (name, time.monotonic())
         job.add_done_callback(lambda _: self.wake.set())
 
@@ -332,31 +327,33 @@ class _Drain:
                 _logger.exception("stage_failed", stage=name)
                 continue
             self.moved += count
-            if count and name in self.stages:
-                self.unsure.add(name)
-
-    def _send(self, parcels: list[Parcel]) -> int:
-        return sum(self._record(batch) for batch in attempts.send_waves(parcels, self.send))
-
-    def _record(self, batch: Batch) -> int:
-        pace.learn(batch)
-        for left in range(_RECORD_TRIES - 1, -1, -1):
-            try:
-                return write(lambda session: attempts.record(session, batch))
-            except StoreUnavailable:
-                if not left:
-                    raise  # the leases run out and the deliveries go out again, under their ids
-                time.sleep(0.5)
-        return 0
+            if (count or name in self.again) and (name in self.stages or name == "limited"):
+                self.unsure.add("due" if name == "limited" else name)
+                self.again.discard(name)
 
     def _send_due(self, *, is_slow: bool) -> int:
-        slow = pace.slow()
+        slow = carrying.pace.slow()
         if is_slow and not slow:
             return 0
         parcels = write(
             lambda session: attempts.claim_due(session, self.worker_id, slow, is_slow=is_slow)
         )
-        return self._send(parcels) if parcels else 0
+        return carrying.send_and_record(parcels, self.send) if parcels else 0
+
+    def _send_ordered(self, *, is_slow: bool) -> int:
+        """Send what is due in lanes, each endpoint's in a thread of its own."""
+        slow = carrying.pace.slow()
+        if is_slow and not slow:
+            return 0
+        found = write(lambda s: ordered.claim(s, self.worker_id, slow, is_slow=is_slow))
+        if found.is_blocked and not found.endpoints:
+            time.sleep(GATHER_SECONDS)
+            self.again.add("ordered")
+        sends = [
+            carrying.threads().submit(carrying.record_all, ordered.send(some, self.send))
+            for some in found.endpoints
+        ]
+        return sum(job.result() for job in sends)
 
 
 def _what_happened(error: Exception) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Events: the one door where every fact enters the hub, and the looks back at what came in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,10 +9,11 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 
 from kernel import clock, documents, queue
-from kernel.database import insert_ignore
 from kernel.errors import N_, Conflict
 from kernel.ids import new_id
+from kernel.rows import Rows, insert_together
 from kernel.tenancy import find
+from webhooks.errors import Archived
 from webhooks.tables import DELIVERY, EVENT, Delivery, Event
 
 TASK = "webhooks.drain"
@@ -85,8 +86,18 @@ def accept(
 
 def accept_all(session: Session, arrivals: Sequence[Arrival]) -> list[list[Accepted]]:
     """Store several arrivals, also of several organizations, with one statement."""
+    letters = rows_of(arrivals, "new")
+    stored = as_rows(letters)
+    inserted = set(insert_together(session.connection(), [stored]))
+    if any(row["id"] in inserted and row["state"] == "new" for row in stored.rows):
+        queue.nudge(session, TASK)
+    return answers(session, letters, inserted)
+
+
+def rows_of(arrivals: Sequence[Arrival], state: str) -> list[list[dict[str, Any]]]:
+    """Return the rows of each arrival's events, the good ones in that state."""
     now = clock.now()
-    per_arrival = [
+    return [
         [
             _row(
                 arrival.organization_id,
@@ -94,19 +105,28 @@ def accept_all(session: Session, arrivals: Sequence[Arrival]) -> list[list[Accep
                 arrival.origin or arrival.source_id or "api",
                 event,
                 now,
+                state,
             )
             for event in arrival.events
         ]
         for arrival in arrivals
     ]
-    rows = [row for some in per_arrival for row in some]
+
+
+def as_rows(letters: Sequence[Sequence[dict[str, Any]]]) -> Rows:
+    """Put the rows of several arrivals together; what is known by its dedupe key stays out."""
+    rows = [row for some in letters for row in some]
     # one order for everybody, so that two batches with the same keys cannot lock each other out
-    ordered = sorted(rows, key=_key) if len(rows) > 1 else rows
-    conflict = ("organization_id", "origin", "dedupe_key")
-    inserted = set(insert_ignore(session, Event, ordered, conflict))
-    known = _ids_of(session, [row for row in rows if row["id"] not in inserted])
-    if inserted:
-        queue.nudge(session, TASK)
+    rows.sort(key=_key)
+    return Rows(EVENT, rows, ("organization_id", "origin", "dedupe_key"))
+
+
+def answers(
+    session: Session, letters: Sequence[Sequence[dict[str, Any]]], inserted: Collection[str]
+) -> list[list[Accepted]]:
+    """Say for each arrival what became of its events: stored, or known before."""
+    old = [row for some in letters for row in some if row["id"] not in inserted]
+    known = _ids_of(session, old)
     return [
         [
             Accepted(row["id"], is_duplicate=False)
@@ -114,7 +134,7 @@ def accept_all(session: Session, arrivals: Sequence[Arrival]) -> list[list[Accep
             else Accepted(known[_key(row)], is_duplicate=True)
             for row in some
         ]
-        for some in per_arrival
+        for some in letters
     ]
 
 
@@ -137,8 +157,29 @@ def _ids_of(session: Session, rows: list[dict[str, Any]]) -> dict[tuple[str, str
     return {(row[0], row[1], row[2]): row[3] for row in found}
 
 
+def known(session: Session, organization_id: str, origin: str, keys: Sequence[str]) -> set[str]:
+    """Return which of these dedupe keys came before, in good order or not."""
+    if not keys:
+        return set()
+    looked_for = {key[:_KEY_LENGTH]: key for key in keys}
+    looked_for |= {(_ASIDE + key)[:_KEY_LENGTH]: key for key in keys}
+    found = session.execute(
+        select(EVENT.c.dedupe_key).where(
+            EVENT.c.organization_id == organization_id,
+            EVENT.c.origin == origin,
+            EVENT.c.dedupe_key.in_(looked_for),
+        )
+    )
+    return {looked_for[row[0]] for row in found}
+
+
 def _row(
-    organization_id: str, source_id: str | None, origin: str, event: NewEvent, now: datetime
+    organization_id: str,
+    source_id: str | None,
+    origin: str,
+    event: NewEvent,
+    now: datetime,
+    good: str,
 ) -> dict[str, Any]:
     event_id = new_id("evt")
     key = event.dedupe_key or event_id
@@ -159,7 +200,7 @@ def _row(
         "content_type": event.content_type[:200],
         "headers": event.headers,
         "body": event.body,
-        "state": "new" if event.problem is None else "rejected",
+        "state": good if event.problem is None else "rejected",
         "problem": event.problem,
         "replay_nonce": "",
         "failure_count": 0,
@@ -187,7 +228,8 @@ def listing(
     subject: str | None = None,
 ) -> Any:
     """Select the organization's events that fit every given filter, for a page of them."""
-    statement = Event.of(organization_id)
+    # what left for the archive is listed there
+    statement = Event.of(organization_id).where(EVENT.c.state != "archived")
     if state:
         states = ("new", "waiting") if state == "new" else (state,)
         statement = statement.where(EVENT.c.state.in_(states))
@@ -205,8 +247,11 @@ def listing(
 
 
 def get(session: Session, organization_id: str, event_id: str) -> Event:
-    """Return the organization's event; raises NotFound."""
-    return find(session, Event, organization_id, event_id)
+    """Return the organization's event; raises NotFound, and Archived for one in the archive."""
+    event = find(session, Event, organization_id, event_id)
+    if event.state == "archived":
+        raise Archived
+    return event
 
 
 def deliveries_of(session: Session, organization_id: str, event_id: str) -> list[Delivery]:

@@ -1,27 +1,31 @@
 """Fan-out: from stored events to what they cause, deliveries here and runs through ROUTERS."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlmodel import Session
 
 from kernel import clock
 from kernel.columns import one_of
-from kernel.database import insert_ignore
 from kernel.ids import new_id
-from webhooks import leases
+from kernel.rows import Rows, insert_together
+from webhooks import conditions, lanes, leases
 from webhooks.parcels import Parcel, cloud_event, target_of
+from webhooks.payloads import is_referred
 from webhooks.ready import ReadyEvent
-from webhooks.tables import ENDPOINT, Delivery
+from webhooks.tables import DELIVERY, ENDPOINT
 
 # What goes on after the commit, in the process that routed: gives the number of rows moved.
 FollowUp = Callable[[], int]
 
+# A new delivery, with its event and its endpoint.
+_Made = tuple[dict[str, Any], ReadyEvent, Mapping[str, Any]]
+
 # How many of the new deliveries the routing worker keeps for itself; the rest is left as due.
-FIRST_ATTEMPTS = 100
+FIRST_ATTEMPTS = 400
 
 
 @dataclass(slots=True)
@@ -31,19 +35,33 @@ class Routed:
     worker_id: str
     room: int = FIRST_ATTEMPTS  # so many rows of a kind may be leased to the worker at once
     count: int = 0
-    leased: list[tuple[dict[str, Any], ReadyEvent, Mapping[str, Any]]] = field(default_factory=list)
+    leased: list[_Made] = field(default_factory=list)
     follow_ups: list[FollowUp] = field(default_factory=list)
     is_rest_due: bool = False  # something was left to whoever looks for what is due
+    is_ordered: bool = False  # something was left to whoever sends in order
+    is_limited: bool = False  # once it is sent, more may go to the same endpoint
 
     def parcels(self) -> list[Parcel]:
         """Pack the leased deliveries; needs no database."""
         return _pack(self.leased)
 
 
-# Filled by the composition root; each adds its rows for the events (of any tenant) in the same
-# transaction, must be idempotent on (event id, replay_nonce) and must not touch the network. Rows
-# it leases to the worker go on in a follow-up, others are `is_rest_due`.
-Router = Callable[[Session, Sequence[ReadyEvent], Routed], None]
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Rows that events cause, and what to do once it is known which of them went in, by id."""
+
+    rows: Rows
+    settle: Callable[[Collection[str], Routed], None]
+
+
+class MustLockError(Exception):
+    """What an event causes depends on rows that have to be locked first."""
+
+
+# Filled by the composition root; each says what rows the events (of any tenant) cause, without
+# writing any, idempotent on (event id, replay_nonce) and without touching the network. Rows that it
+# leases to the worker go on in a follow-up, others are `is_rest_due`.
+Router = Callable[[Session, Sequence[ReadyEvent], Routed], Planned | None]
 ROUTERS: list[Router] = []
 
 
@@ -68,29 +86,58 @@ def route(
     are left as due.
     """
     routed.count = len(events)
-    if events:
-        _deliver(session, events, slow, routed)
-        for router in ROUTERS:
-            router(session, events, routed)
+    write_down(session, plan(session, events, routed, slow, may_lock=True), routed)
     return routed
 
 
-_ENDPOINTS = select(ENDPOINT).where(
-    one_of(ENDPOINT.c.organization_id, "tenants"), text("endpoint.state <> 'disabled'")
-)
+def plan(
+    session: Session,
+    events: Sequence[ReadyEvent],
+    routed: Routed,
+    slow: frozenset[str] = frozenset(),
+    *,
+    may_lock: bool = False,
+) -> list[Planned]:
+    """Say what rows the events cause, for the worker and the room of `routed`; changes nothing.
+
+    Raises MustLockError when that takes locks and may not.
+    """
+    if not events:
+        return []
+    planned = [_deliveries(session, events, slow, routed, may_lock=may_lock)]
+    planned += [router(session, events, routed) for router in ROUTERS]
+    return [one for one in planned if one is not None]
 
 
-def _deliver(
-    session: Session, events: Sequence[ReadyEvent], slow: frozenset[str], routed: Routed
-) -> None:
-    wanted = sorted({event.organization_id for event in events})
-    rows = session.connection().execute(_ENDPOINTS, {"tenants": wanted})
-    found = [dict(row) for row in rows.mappings()]
-    if not found:
-        return
-    endpoints: dict[str, list[Mapping[str, Any]]] = {}
-    for one in found:
-        endpoints.setdefault(one["organization_id"], []).append(one)
+def write_down(
+    session: Session, planned: Sequence[Planned], routed: Routed, first: Rows | None = None
+) -> set[str]:
+    """Insert what was planned in one statement, and note in `routed` what came of it.
+
+    With `first` its rows go in as well, and only what belongs to those that did. Returns the ids
+    of all that went in.
+    """
+    groups = [one.rows for one in planned]
+    inserted = insert_together(session.connection(), groups, first)
+    for one in planned:
+        one.settle(inserted, routed)
+    return inserted
+
+
+_ENDPOINTS = select(ENDPOINT).where(one_of(ENDPOINT.c.organization_id, "tenants"))
+
+
+def _deliveries(
+    session: Session,
+    events: Sequence[ReadyEvent],
+    slow: frozenset[str],
+    routed: Routed,
+    *,
+    may_lock: bool,
+) -> Planned | None:
+    endpoints, room = _endpoints(session, events, may_lock=may_lock)
+    if not endpoints:
+        return None
     now = clock.now()
     lease = {
         "state": "leased",
@@ -98,22 +145,97 @@ def _deliver(
         "lease_epoch": 1,
         "lease_until": leases.lease_end(session),
     }
-    made = []
+    made: list[_Made] = []
     kept = 0
     for event in events:
         for endpoint in endpoints.get(event.organization_id, ()):
             if matches(endpoint["event_types"], event.type):
                 key = (event.organization_id, event.id, event.replay_nonce)
                 row = delivery_row(key, endpoint, now)
+                if endpoint["condition"] and not conditions.lets_through(endpoint, event, row):
+                    continue
+                if endpoint["ordering"] != "none":
+                    row |= _on_lane(endpoint, event, row)
                 if kept < routed.room and row["state"] == "due" and endpoint["id"] not in slow:
-                    kept += 1
-                    row |= lease
+                    left = room.get(endpoint["id"], 1)
+                    if left > 0:
+                        kept += 1
+                        row |= lease
+                        room[endpoint["id"]] = left - bool(endpoint["max_in_flight"])
                 made.append((row, event, endpoint))
     conflict = ("organization_id", "event_id", "endpoint_id", "replay_nonce")
-    inserted = set(insert_ignore(session, Delivery, [row for row, _, _ in made], conflict))
-    fresh = [one for one in made if one[0]["id"] in inserted]
-    routed.leased = [one for one in fresh if one[0]["state"] == "leased"]
-    routed.is_rest_due = any(one[0]["state"] == "due" for one in fresh)
+    rows = Rows(DELIVERY, [row for row, _, _ in made], conflict, of="event_id")
+
+    def settle(inserted: Collection[str], routed: Routed) -> None:
+        fresh = [one for one in made if one[0]["id"] in inserted]
+        routed.leased = [one for one in fresh if one[0]["state"] == "leased"]
+        routed.is_rest_due |= any(one[0]["state"] == "due" for one in fresh)
+        routed.is_limited = any(endpoint["max_in_flight"] for _, _, endpoint in fresh)
+        _release(session, fresh, routed)
+
+    return Planned(rows, settle)
+
+
+def _endpoints(
+    session: Session, events: Sequence[ReadyEvent], *, may_lock: bool
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Return the endpoints of each organization, and how many those with a limit may lease."""
+    wanted = sorted({event.organization_id for event in events})
+    rows = session.connection().execute(_ENDPOINTS, {"tenants": wanted})
+    found = [dict(row) for row in rows.mappings()]
+    special = [one for one in found if _is_special(one)]
+    if special and not may_lock:
+        raise MustLockError
+    room = _settle(session, special)
+    endpoints: dict[str, list[dict[str, Any]]] = {}
+    for one in found:
+        endpoints.setdefault(one["organization_id"], []).append(one)
+    return endpoints, room
+
+
+def _is_special(endpoint: Mapping[str, Any]) -> bool:
+    """Tell whether an endpoint is held, limited or ordered."""
+    return bool(
+        not is_sending(endpoint) or endpoint["max_in_flight"] or endpoint["ordering"] != "none"
+    )
+
+
+def _release(session: Session, fresh: Iterable[_Made], routed: Routed) -> None:
+    """Give the heads of lanes that got something new a time, where things are sent at all."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for row, _, endpoint in fresh:
+        if row["lane"] is not None and is_sending(endpoint):
+            key = row["organization_id"], row["endpoint_id"]
+            names.setdefault(key, set()).add(row["lane"])
+    for key in sorted(names):
+        lanes.release(session, key, names[key])
+    routed.is_ordered = bool(names)
+
+
+def _settle(session: Session, special: list[dict[str, Any]]) -> dict[str, int]:
+    """Read special endpoints once more, locked: whoever lets go what is held, or leases, then sees
+    what is added here, or is seen. Returns how many those with a limit may lease.
+    """
+    if not special:
+        return {}
+    keys = [(one["organization_id"], one["id"]) for one in special]
+    locked = leases.locked_endpoints(session, keys)
+    for one in special:
+        one.update(locked[one["organization_id"], one["id"]])
+    return leases.room_of(session, special)
+
+
+def _on_lane(endpoint: Mapping[str, Any], event: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes a new delivery wait in its lane; one set aside is on none."""
+    if row["state"] not in ("due", "waiting"):
+        return {}
+    lane = lanes.lane_of(endpoint["ordering"], event.subject)
+    return {"state": "waiting", "next_at": None, "lane": lane}
+
+
+def is_sending(endpoint: Mapping[str, Any]) -> bool:
+    """Tell whether new deliveries of the endpoint may go out at once."""
+    return bool(endpoint["state"] == "active" and endpoint["circuit"] == "closed")
 
 
 def delivery_row(
@@ -121,10 +243,11 @@ def delivery_row(
 ) -> dict[str, Any]:
     """Return the columns of a new delivery for (organization, event, replay nonce).
 
-    That of a paused endpoint waits without a time.
+    That of an endpoint that sends nothing now is held: it waits without a time. That of one which
+    is switched off is parked, for whoever switches it on again to send or not.
     """
     organization_id, event_id, replay_nonce = key
-    is_active = endpoint["state"] == "active"
+    is_active, is_off = is_sending(endpoint), endpoint["state"] == "disabled"
     return {
         "organization_id": organization_id,
         "id": new_id("dlv"),
@@ -132,7 +255,7 @@ def delivery_row(
         "event_id": event_id,
         "endpoint_id": endpoint["id"],
         "replay_nonce": replay_nonce,
-        "state": "due" if is_active else "waiting",
+        "state": "due" if is_active else "parked" if is_off else "waiting",
         "attempt_count": 0,
         "ladder_step": 0,
         "next_at": now if is_active else None,
@@ -140,20 +263,22 @@ def delivery_row(
         "lease_epoch": 0,
         "lease_until": None,
         "crash_count": 0,
-        "last_problem": None,
+        "last_problem": "endpoint_disabled" if is_off else None,
         "last_status": None,
+        "lane": None,
         "delivered_at": None,
     }
 
 
-def _pack(leased: Iterable[tuple[dict[str, Any], ReadyEvent, Mapping[str, Any]]]) -> list[Parcel]:
-    bodies: dict[str, bytes] = {}
+def _pack(leased: Iterable[_Made]) -> list[Parcel]:
+    bodies: dict[tuple[str, str], bytes] = {}
     targets: dict[str, Any] = {}
     now = clock.now()
     parcels = []
     for row, event, endpoint in leased:
-        if event.id not in bodies:
-            bodies[event.id] = cloud_event(event.columns())
+        packed = event.id, endpoint["id"] if is_referred(event.body, endpoint) else ""
+        if packed not in bodies:
+            bodies[packed] = cloud_event(event.columns(), packed[1])
         if endpoint["id"] not in targets:
             targets[endpoint["id"]] = target_of(endpoint, now)
         parcels.append(
@@ -162,7 +287,7 @@ def _pack(leased: Iterable[tuple[dict[str, Any], ReadyEvent, Mapping[str, Any]]]
                 delivery_id=row["id"],
                 event_id=event.id,
                 target=targets[endpoint["id"]],
-                body=bodies[event.id],
+                body=bodies[packed],
                 attempt_no=1,
                 ladder_step=1,
                 lease_owner=row["lease_owner"],

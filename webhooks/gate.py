@@ -1,102 +1,127 @@
-"""The gate: the short way in for POST /in/<token>, in front of the web framework.
+"""The gate: the short way in for POST /in/<token>, on the event loop, in front of the framework.
 
-What is simply accepted is answered here, at a third of the framework's cost. Whatever needs words
-(a refusal, a rejected event) goes on to the route in routes/door.py with its outcome.
+What is simply accepted is answered here. Whatever needs words (a refusal, a rejected event, a
+store that is away) is left to the route in routes/door.py, which does it all from the start:
+until then nothing of it is stored. No thread is held while a sender or the store takes its time.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 import orjson
 
 from kernel import log
 from kernel.errors import Problem
-from webhooks import intake
-from webhooks.intake import Received
+from webhooks import inbox, intake, quotas
+from webhooks.events import Arrival
+from webhooks.inbox import Answer, Letter
+from webhooks.intake import Judged, Received
+from webhooks.memory import NotInMemory
 
 _logger = log.get_logger(__name__)
-OUTCOME = "yangfan.taken_in"
-_CHUNK = 64 * 1024
+BODY = "yangfan.body"  # where in the scope the whole body is, if whoever stands in front read it
+# Judging a larger body would hold the loop up; a thread does that.
+SMALL_BYTES = 64 * 1024
 _PATH = "/in/"
 _HEADERS = [
-    ("Content-Type", "application/json"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Cache-Control", "no-store"),
+    (b"content-type", b"application/json"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
 ]
 
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Gate:
-    """WSGI middleware that takes events in before the application behind it is asked."""
+    """ASGI middleware that takes events in before the application behind it is asked."""
 
-    def __init__(self, behind: Wsgi) -> None:
+    def __init__(self, behind: Asgi) -> None:
         """Stand in front of `behind`."""
         self._behind = behind
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an accepted delivery; pass everything else on."""
-        token = _token(environ)
-        if token is None:
-            return self._behind(environ, start_response)
-        try:
-            outcome: Received | Problem = intake.take_in(token, headers(environ), _reader(environ))
-        except Problem as problem:
-            outcome = problem
-        except Exception:
-            _logger.exception("intake_crashed")
-            outcome = Problem()
-        if isinstance(outcome, Problem) or outcome.rejected or not outcome.accepted:
-            environ[OUTCOME] = outcome
-            return self._behind(environ, start_response)
-        body = answer(outcome)
-        start_response("202 ACCEPTED", [*_HEADERS, ("Content-Length", str(len(body)))])
-        return [body]
+        token = _token(scope)
+        received = None if token is None else await _take_in(token, scope)
+        if received is None:
+            await self._behind(scope, receive, send)
+            return
+        body = answer(received)
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": 202, "headers": [*_HEADERS, length]})
+        await send({"type": "http.response.body", "body": body})
 
 
-def _token(environ: dict[str, Any]) -> str | None:
+def _token(scope: Scope) -> str | None:
     """Return the address's token when this request may take the short way."""
-    path: str = environ.get("PATH_INFO", "")
-    if environ["REQUEST_METHOD"] != "POST" or not path.startswith(_PATH):
+    if scope["type"] != "http" or scope["method"] != "POST" or BODY not in scope:
         return None
-    # a body without an announced or marked end can only be read by who knows the connection
-    if not environ.get("CONTENT_LENGTH", "").isdigit() and not environ.get("wsgi.input_terminated"):
-        return None
-    token = path[len(_PATH) :]
+    path: str = scope["path"]
+    token = path[len(_PATH) :] if path.startswith(_PATH) else ""
     return token if token and "/" not in token else None
 
 
-def headers(environ: dict[str, Any]) -> dict[str, str]:
+async def _take_in(token: str, scope: Scope) -> Received | None:
+    """Store what is good throughout; None when the route has to look at it."""
+    started = time.perf_counter()
+    raw: bytes = scope[BODY]
+    try:
+        judged = await _judge(token, headers(scope), raw)
+        if judged is None or any(event.problem for event in judged.events):
+            return None
+        with quotas.admit(judged.organization_id, judged.source_id, len(judged.events)):
+            stored = await _stored(Arrival(judged.organization_id, judged.source_id, judged.events))
+    except Problem:
+        return None
+    except Exception:
+        _logger.exception("intake_crashed")
+        return None
+    return intake.tell(judged, stored, started)
+
+
+async def _judge(token: str, found: Mapping[str, str], raw: bytes) -> Judged | None:
+    if len(raw) <= SMALL_BYTES:
+        try:
+            return intake.examine(token, found, raw, from_memory=True)
+        except NotInMemory:
+            pass
+    examine = partial(intake.examine, token, found, raw)
+    return await asyncio.get_running_loop().run_in_executor(None, examine)
+
+
+async def _stored(arrival: Arrival) -> Any:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def tell(told: Answer) -> None:
+        loop.call_soon_threadsafe(_resolve, future, told)
+
+    inbox.post(Letter(arrival, tell))
+    return await future
+
+
+def _resolve(future: "asyncio.Future[Any]", told: Answer) -> None:
+    if future.done():
+        return  # the sender has hung up; it will send again and be told of a duplicate
+    if isinstance(told, Exception):
+        future.set_exception(told)
+    else:
+        future.set_result(told)
+
+
+def headers(scope: Scope) -> dict[str, str]:
     """Return a request's headers, names in small letters."""
-    found = {
-        name[5:].replace("_", "-").lower(): value
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
-    found["content-type"] = environ.get("CONTENT_TYPE") or ""
-    found["content-length"] = environ.get("CONTENT_LENGTH") or ""
+    found = {"content-type": "", "content-length": ""}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]},{text}" if found.get(key) else text
     return found
-
-
-def _reader(environ: dict[str, Any]) -> Callable[[int], bytes]:
-    stream = environ["wsgi.input"]
-    announced = environ.get("CONTENT_LENGTH", "")
-
-    def read(most: int) -> bytes:
-        """Read at most so many bytes, however the sender cuts them up."""
-        left = min(most, int(announced)) if announced.isdigit() else most
-        parts: list[bytes] = []
-        while left > 0:
-            part = stream.read(min(left, _CHUNK))
-            if not part:
-                break
-            parts.append(part)
-            left -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    return read
 
 
 def answer(received: Received) -> bytes:

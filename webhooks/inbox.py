@@ -1,39 +1,71 @@
 """Inbox: events of requests that arrive at the same moment share one statement and one commit.
 
-The first request that finds nobody storing stores for all that wait; what arrives meanwhile is
-the next one's. Nobody waits for company: a lone request is stored at once.
+One thread stores whatever waits, and then what has come meanwhile. A lone request is stored at
+once; behind a batch the thread waits a moment for as many again, as senders that were just answered
+often come back. While its process has room to carry them out, events are routed in the statement
+that stores them (decision 0007); what finds no room is left to a drain.
 """
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from kernel.database import EVERY, StoreUnavailable, write
-from webhooks import events
+from sqlmodel import Session
+
+from kernel import log, queue
+from kernel.database import EVERY, StoreUnavailable, write, write_once
+from kernel.rows import keeps_others_out
+from webhooks import carrying, drain, events, fan_out, ready, workers
 from webhooks.events import Accepted, Arrival, NewEvent
+from webhooks.fan_out import MustLockError, Routed
 
 MOST_TOGETHER = 200
+GATHER_SECONDS = 0.01
+
+# Told what became of several arrivals at once: the answers, or why there are none.
+Answer = list[Accepted] | Exception
 
 
-@dataclass(slots=True)
-class _Letter:
-    """One request's events, and what is to be told to the thread that waits for them."""
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One request's events; `tell` is called from the storing thread and must not wait."""
 
     arrival: Arrival
-    done: threading.Event = field(default_factory=threading.Event)
-    must_store: bool = False
-    accepted: list[Accepted] | None = None
-    error: Exception | None = None
+    tell: Callable[[Answer], None]
+
+
+# Set in processes that carry out what they take in; others leave everything to a drain.
+_carries = False
+_logger = log.get_logger(__name__)
+
+
+def carry_on() -> None:
+    """From now on, let this process carry out what it takes in."""
+    global _carries
+    _carries = True
 
 
 @dataclass(slots=True)
 class _Box:
-    letters: list[_Letter] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    is_storing: bool = False
+    letters: list[Letter] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    thread: threading.Thread | None = None
+    wanted: int = 1  # with so many letters the thread need not wait for more
+    usual: int = 1  # so many came together lately
 
 
 _box = _Box()
+
+
+def _forget() -> None:
+    """Start with an empty box and no thread after a fork."""
+    global _box
+    _box = _Box()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def put(
@@ -43,52 +75,114 @@ def put(
 
     Raises StoreUnavailable when they could not be stored.
     """
-    letter = _Letter(Arrival(organization_id, source_id, new, origin))
-    with _box.lock:
+    future: Future[list[Accepted]] = Future()
+
+    def tell(answer: Answer) -> None:
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    post(Letter(Arrival(organization_id, source_id, new, origin), tell))
+    return future.result()
+
+
+def post(letter: Letter) -> None:
+    """Leave a letter to the storing thread and go on."""
+    with _box.changed:
         _box.letters.append(letter)
-        if not _box.is_storing:
-            _box.is_storing = letter.must_store = True
-    if not letter.must_store:
-        letter.done.wait()
-    if letter.must_store:
-        _store_waiting()
-    if letter.error is not None:
-        raise letter.error
-    assert letter.accepted is not None
-    return letter.accepted
+        if _box.thread is None or not _box.thread.is_alive():
+            _box.thread = threading.Thread(target=_store_for_ever, name="inbox", daemon=True)
+            _box.thread.start()
+        if len(_box.letters) >= _box.wanted:
+            _box.changed.notify()
 
 
-def _store_waiting() -> None:
-    """Store everything that waits, one's own letter among it, and hand the duty on."""
-    with _box.lock:
+def _store_for_ever() -> None:
+    while True:
+        letters = _next_letters()
+        for letter, answer in zip(letters, _store(letters), strict=True):
+            letter.tell(answer)
+        with _box.changed:
+            # a batch costs about the same however small: let the next one gather
+            _box.usual = max(len(letters), _box.usual - 1)
+            if len(letters) > 1:
+                _box.wanted = _box.usual
+                _box.changed.wait_for(_is_full, GATHER_SECONDS)
+                _box.wanted = 1
+
+
+def _is_full() -> bool:
+    return len(_box.letters) >= _box.wanted
+
+
+def _next_letters() -> list[Letter]:
+    with _box.changed:
+        _box.changed.wait_for(_is_full)
         letters, _box.letters = _box.letters[:MOST_TOGETHER], _box.letters[MOST_TOGETHER:]
-    try:
-        _store(letters)
-    finally:
-        with _box.lock:
-            _box.is_storing = bool(_box.letters)
-            if _box.letters:
-                _box.letters[0].must_store = True
-                _box.letters[0].done.set()
-        for letter in letters:
-            if letter.accepted is None and letter.error is None:
-                letter.error = StoreUnavailable()
-            letter.done.set()
+        return letters
 
 
-def _store(letters: list[_Letter]) -> None:
+def _store(letters: list[Letter], *, goes_on: bool = True) -> list[Answer]:
     arrivals = [letter.arrival for letter in letters]
+    try:
+        accepted, routed = _write(arrivals, goes_on=goes_on and _carries)
+    except Exception as error:  # noqa: BLE001 - told to whoever waits for it
+        if isinstance(error, StoreUnavailable):
+            return [error] * len(letters)
+        if goes_on and _carries:
+            # what cannot be routed is no reason to refuse it: a drain finds out which event it is
+            _logger.warning("not_routed_at_once", error=str(error)[:300])
+            return _store(letters, goes_on=False)
+        if len(letters) == 1:
+            return [error]
+        # one request's mistake must not cost the others theirs
+        return [answer for one in letters for answer in _store([one], goes_on=goes_on)]
+    if routed is not None:
+        _go_on(routed)
+    return list(accepted)
+
+
+def _write(arrivals: list[Arrival], *, goes_on: bool) -> tuple[list[list[Accepted]], Routed | None]:
+    """Store arrivals, and route them when there is room to carry them out here."""
+    room = carrying.room() if goes_on and not drain.is_stopping() else 0
+    if room:
+        return _write_and_route(arrivals, room)
     tenants = {arrival.organization_id for arrival in arrivals}
     tenant = tenants.pop() if len(tenants) == 1 else EVERY
+    return write(lambda session: events.accept_all(session, arrivals), tenant), None
+
+
+def _write_and_route(arrivals: list[Arrival], room: int) -> tuple[list[list[Accepted]], Routed]:
+    """Plan first what the events cause, then store it all in one statement."""
+    letters = events.rows_of(arrivals, "routed")
+    stored = events.as_rows(letters)
+    good = ready.of_rows([row for row in stored.rows if row["state"] == "routed"])
+    worker, slow = workers.name(), carrying.pace.slow()
+
+    def work(session: Session, *, may_lock: bool) -> tuple[list[list[Accepted]], Routed]:
+        routed = Routed(worker, room, count=len(good))
+        planned = fan_out.plan(session, good, routed, slow, may_lock=may_lock)
+        inserted = fan_out.write_down(session, planned, routed, stored)
+        return events.answers(session, letters, inserted), routed
+
     try:
-        answers = write(lambda session: events.accept_all(session, arrivals), tenant)
-    except Exception as error:  # noqa: BLE001 - told to the threads that wait for it
-        if len(letters) == 1 or isinstance(error, StoreUnavailable):
-            for letter in letters:
-                letter.error = error
-        else:
-            for letter in letters:
-                _store([letter])  # one request's mistake must not cost the others theirs
-        return
-    for letter, accepted in zip(letters, answers, strict=True):
-        letter.accepted = accepted
+        return write_once(lambda session: work(session, may_lock=keeps_others_out(session)))
+    except MustLockError:
+        return write(lambda session: work(session, may_lock=True))
+
+
+def _go_on(routed: Routed) -> None:
+    for job in carrying.carry(routed):
+        job.add_done_callback(_look_at)
+        if routed.is_limited:
+            # what found the endpoint's few requests taken waits for one of these to end
+            job.add_done_callback(lambda _: queue.nudge(None, events.TASK))
+    if routed.is_rest_due or routed.is_ordered:
+        queue.nudge(None, events.TASK)
+
+
+def _look_at(job: Future[int]) -> None:
+    if error := job.exception():
+        # the rows are leased and go out again once the lease is over
+        _logger.error("not_carried_out", error=str(error)[:300])

@@ -7,7 +7,6 @@ with the bad ones listed under `rejected`; 422 when none is.
 
 import gzip
 import io
-import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import Counter, Histogram
 from sqlmodel import Session
 
 from catalog import event_types
@@ -31,11 +29,23 @@ from kernel.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from webhooks import addresses, dedupe, events, inbox, signing, sources, type_rules
+from webhooks import (
+    addresses,
+    dedupe,
+    events,
+    inbox,
+    measures,
+    quotas,
+    refusals,
+    signing,
+    sources,
+    type_rules,
+)
 from webhooks.addresses import OpenSource
 from webhooks.envelopes import MAX_BYTES, Envelope, Opened, open_envelopes
 from webhooks.errors import SourcePaused, UnknownSource
 from webhooks.events import Accepted, NewEvent
+from webhooks.memory import Memory
 from webhooks.tables import Event
 
 CACHE_SECONDS = 3.0
@@ -49,14 +59,6 @@ _KEPT_HEADERS = (
     "x-github-event",
     "x-github-delivery",
     "ce-source",
-)
-
-REQUESTS = Counter("yangfan_intake_requests", "Requests at sources' addresses.", ["outcome"])
-EVENTS = Counter("yangfan_intake_events", "Events that came in at sources.", ["outcome"])
-SECONDS = Histogram(
-    "yangfan_intake_seconds",
-    "Time from the first byte to the answer of an intake request.",
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
 Check = Callable[[Any], Sequence[FieldError]]
@@ -80,69 +82,79 @@ class Received:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Memory:
-    """Things looked up a moment ago, by key, each with the time it goes stale."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A request's events, judged and not stored yet."""
 
-    found: dict[Any, tuple[float, Any]] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def get(self, key: Any, look_up: Callable[[], Any]) -> Any:
-        entry = self.found.get(key)
-        if entry is not None and entry[0] > time.monotonic():
-            return entry[1]
-        value = look_up()
-        with self.lock:
-            if len(self.found) >= CACHE_LIMIT:
-                self.found.clear()
-            if value is not None:
-                self.found[key] = (time.monotonic() + CACHE_SECONDS, value)
-        return value
+    organization_id: str
+    source_id: str
+    is_list: bool
+    events: list[NewEvent]
 
 
-_sources = _Memory()
-_checks = _Memory()
+_sources = Memory(CACHE_SECONDS, CACHE_LIMIT)
+_checks = Memory(CACHE_SECONDS, CACHE_LIMIT)
 
 
 def forget() -> None:
     """Drop what is remembered for a few seconds, after a source or an event type changed."""
-    _sources.found.clear()
-    _checks.found.clear()
+    _sources.clear()
+    _checks.clear()
 
 
-def take_in(token: str, headers: Mapping[str, str], read: Callable[[int], bytes]) -> Received:
+def take_in(
+    token: str, headers: Mapping[str, str], read: Callable[[int], bytes], sender: str = ""
+) -> Received:
     """Verify, judge and store what is posted to an address; `read(n)` gives at most n bytes.
 
     Header names are lower case. Raises Problems for what is refused; StoreUnavailable when
     nothing could be stored. When it returns, the events are committed.
     """
     started = time.perf_counter()
-    outcome = "crashed"
     try:
-        received = _take_in(token, headers, read)
-        outcome = "accepted" if received.accepted else "rejected"
-        _count(received)
-        return received
+        judged = examine(token, headers, _read_all(headers, read))
+        with quotas.admit(judged.organization_id, judged.source_id, len(judged.events)):
+            stored = inbox.put(judged.organization_id, judged.source_id, judged.events)
     except Problem as problem:
-        outcome = problem.code
+        refusals.note(_sources.peek(addresses.digest_of(token)), problem, headers, sender)
+        measures.count_request(problem.code, started)
         raise
-    finally:
-        REQUESTS.labels(outcome).inc()
-        SECONDS.observe(time.perf_counter() - started)
+    except Exception:
+        measures.count_request("crashed", started)
+        raise
+    return tell(judged, stored, started)
 
 
-def _count(received: Received) -> None:
+def tell(judged: Judged, stored: Sequence[Accepted], started: float) -> Received:
+    """Put together what became of a request's events, and count them."""
+    received = Received(judged.is_list)
+    for index, (event, accepted) in enumerate(zip(judged.events, stored, strict=True)):
+        if event.problem is None:
+            received.accepted.append((index, accepted))
+        else:
+            received.rejected.append(Rejected(index, accepted.id, event.problem["errors"]))
+    measures.count_request("accepted" if received.accepted else "rejected", started)
     duplicates = sum(1 for _, accepted in received.accepted if accepted.is_duplicate)
-    EVENTS.labels("accepted").inc(len(received.accepted) - duplicates)
-    if duplicates:
-        EVENTS.labels("duplicate").inc(duplicates)
-    if received.rejected:
-        EVENTS.labels("rejected").inc(len(received.rejected))
+    measures.count_events(
+        judged.organization_id,
+        judged.source_id,
+        accepted=len(received.accepted) - duplicates,
+        duplicate=duplicates,
+        rejected=len(received.rejected),
+    )
+    return received
 
 
-def _take_in(token: str, headers: Mapping[str, str], read: Callable[[int], bytes]) -> Received:
-    source = find_source(token)
-    raw = _read_all(headers, read)
+def examine(
+    token: str, headers: Mapping[str, str], raw: bytes, *, from_memory: bool = False
+) -> Judged:
+    """Verify and judge what is posted to an address, storing nothing.
+
+    Raises Problems for what is refused. With `from_memory` the store is not asked for anything:
+    NotInMemory says that it would have to be.
+    """
+    source = find_source(token, from_memory=from_memory)
+    _check_size(headers, raw)
     now = clock.now()
     verified = signing.verify(
         source.scheme, raw, headers, source.secrets, source.scheme_options, now
@@ -154,25 +166,28 @@ def _take_in(token: str, headers: Mapping[str, str], read: Callable[[int], bytes
     for index, envelope in enumerate(opened.envelopes):
         place = index if opened.is_list else None
         key = dedupe.key_of(source, verified.dedupe_id, envelope, body, place)
-        found.append(_judge(source, envelope, key, verified.sent_at, kept))
-    stored = inbox.put(source.organization_id, source.id, found)
-    received = Received(opened.is_list)
-    for index, (event, accepted) in enumerate(zip(found, stored, strict=True)):
-        if event.problem is None:
-            received.accepted.append((index, accepted))
-        else:
-            received.rejected.append(Rejected(index, accepted.id, event.problem["errors"]))
-    return received
+        errors = list(envelope.errors) or judge(
+            source.organization_id,
+            envelope,
+            rejects_unknown=source.rejects_unknown,
+            from_memory=from_memory,
+        )
+        found.append(new_event(envelope, errors, key, verified.sent_at, kept))
+    return Judged(source.organization_id, source.id, opened.is_list, found)
 
 
-def find_source(token: str) -> OpenSource:
+def find_source(token: str, *, from_memory: bool = False) -> OpenSource:
     """Return the active source at an address, remembered for a few seconds."""
 
     def look_up() -> OpenSource | None:
         with reading(EVERY) as session:
-            return addresses.look_up(session, token)
+            found = addresses.look_up(session, token)
+            if found is not None:
+                quotas.learn(session, found.organization_id)
+            return found
 
-    source: OpenSource | None = _sources.get(addresses.digest_of(token), look_up)
+    digest = addresses.digest_of(token)
+    source: OpenSource | None = _sources.get(digest, look_up, from_memory=from_memory)
     if source is None:
         raise UnknownSource
     if source.is_paused:
@@ -183,16 +198,21 @@ def find_source(token: str) -> OpenSource:
 def _read_all(headers: Mapping[str, str], read: Callable[[int], bytes]) -> bytes:
     """Read the body, at most one byte more than allowed, also when its length is not announced."""
     announced = headers.get("content-length", "")
-    raw = b"" if announced.isdigit() and int(announced[:12]) > MAX_BYTES else read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES or (announced.isdigit() and int(announced[:12]) > MAX_BYTES):
+    is_hopeless = announced.isdigit() and int(announced[:12]) > MAX_BYTES
+    return b"" if is_hopeless else read(MAX_BYTES + 1)
+
+
+def _check_size(headers: Mapping[str, str], raw: bytes) -> None:
+    announced = headers.get("content-length", "")
+    length = int(announced[:12]) if announced.isdigit() else len(raw)
+    if max(length, len(raw)) > MAX_BYTES:
         raise TooLarge(
             detail=N_("The request body may have %(limit)s bytes (1 MiB)"), limit=MAX_BYTES
         )
-    if announced.isdigit() and len(raw) < int(announced[:12]):
+    if len(raw) < length:
         raise Malformed(detail=N_("The request body ended too early"), code="cut_off")
     if not raw:
         raise Malformed(detail=N_("The request has no body"), code="empty")
-    return raw
 
 
 def _decode(raw: bytes, encoding: str) -> bytes:
@@ -231,20 +251,18 @@ def _plain_text(text: str | None) -> str | None:
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
-def _judge(
-    source: OpenSource,
+def new_event(
     envelope: Envelope,
+    errors: list[FieldError],
     key: str | None,
     sent_at: datetime | None,
     kept: dict[str, str],
 ) -> NewEvent:
-    found = list(envelope.errors) or judge(
-        source.organization_id, envelope, rejects_unknown=source.rejects_unknown
-    )
+    """Make of a judged envelope the event to store."""
     problem = None
-    if found:
+    if errors:
         code = "envelope" if envelope.errors else "rejected"
-        problem = {"code": code, "errors": found[:100]}
+        problem = {"code": code, "errors": errors[:100]}
     return NewEvent(
         type=envelope.type if envelope.type and type_rules.is_name(envelope.type) else "unknown",
         body=envelope.body,
@@ -258,7 +276,13 @@ def _judge(
     )
 
 
-def judge(organization_id: str, envelope: Envelope, *, rejects_unknown: bool) -> list[FieldError]:
+def judge(
+    organization_id: str,
+    envelope: Envelope,
+    *,
+    rejects_unknown: bool,
+    from_memory: bool = False,
+) -> list[FieldError]:
     """Say what keeps an envelope's data from being the fact its type promises; [] is good."""
     name, version = envelope.type or "", envelope.version
 
@@ -267,7 +291,8 @@ def judge(organization_id: str, envelope: Envelope, *, rejects_unknown: bool) ->
             found = event_types.lookup(session, organization_id, name, version)
             return (event_types.validator(found) if found else None,)
 
-    (check,) = _checks.get((organization_id, name, version), look_up)
+    key = (organization_id, name, version)
+    (check,) = _checks.get(key, look_up, from_memory=from_memory)
     if check is None:
         if rejects_unknown:
             return [{"pointer": "/type", "message": N_("This event type is not known here")}]
@@ -310,9 +335,12 @@ def send(
         occurred_at=occurred_at,
         dedupe_key=dedupe.short(f"key:{key}") if key else None,
     )
-    stored = inbox.put(organization_id, None, [event])
-    EVENTS.labels("duplicate" if stored[0].is_duplicate else "accepted").inc()
-    if stored[0].is_duplicate:
+    quotas.learn_for(organization_id)
+    with quotas.admit(organization_id, None, 1):
+        stored = inbox.put(organization_id, None, [event])
+    is_new = not stored[0].is_duplicate
+    measures.count_events(organization_id, None, accepted=int(is_new), duplicate=int(not is_new))
+    if not is_new:
         _refuse_another(organization_id, stored[0].id, event)
     return stored[0]
 

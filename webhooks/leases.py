@@ -5,7 +5,7 @@ results shows owner and epoch; after the end the row goes to somebody else and t
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,7 +31,8 @@ LEASE_SECONDS = 60
 BATCH = 50
 # Workers die of other things than a delivery far more often than of one, so it gets more chances.
 MAX_DELIVERY_CRASHES = 10
-IN_FLIGHT_PER_ENDPOINT = 4
+# Requests of one claim that are under way to an endpoint at once, unless its owner says otherwise.
+IN_FLIGHT_PER_ENDPOINT = 8
 _TENANTS = 200
 
 
@@ -94,15 +95,22 @@ def claim_deliveries(
             select(ENDPOINT).where(
                 ENDPOINT.c.organization_id.in_(_some(tenants, limit)),
                 ENDPOINT.c.state == "active",
+                ENDPOINT.c.ordering == "none",
                 due,
             )
         )
         .mappings()
         .all()
     )
-    endpoints = _even_share([dict(row) for row in found if (row["id"] in slow) is is_slow], limit)
+    served = [dict(row) for row in found if (row["id"] in slow) is is_slow]
+    _settle(session, served)
+    _hold(session, [one for one in served if one["circuit"] == "open"], now)
+    endpoints = even_share([one for one in served if _may_send(one)], limit)
+    room = room_of(session, endpoints)
+    endpoints = [one for one in endpoints if room.get(one["id"], 1) > 0]
     if not endpoints:
         return []
+    usual = IN_FLIGHT_PER_ENDPOINT if is_slow or len(endpoints) > 1 else limit
     candidates = [
         select(DELIVERY)
         .where(
@@ -110,18 +118,85 @@ def claim_deliveries(
             DELIVERY.c.endpoint_id == endpoint["id"],
             _IS_WAITING,
             DELIVERY.c.next_at <= now,
+            DELIVERY.c.lane.is_(None),
+            *([DELIVERY.c.id == endpoint["probe_id"]] if endpoint["circuit"] == "open" else []),
         )
         .order_by(DELIVERY.c.next_at)
-        .limit(IN_FLIGHT_PER_ENDPOINT if is_slow or len(endpoints) > 1 else limit)
+        .limit(min(usual, room.get(endpoint["id"], usual)))
         for endpoint in endpoints
     ]
     rows = session.execute(_first_of_each(candidates)).mappings().all()[:limit]
-    claimed = _lease(session, worker_id, rows)
+    claimed = lease(session, worker_id, rows)
     by_id = {(e["organization_id"], e["id"]): e for e in endpoints}
     return [(row, by_id[row["organization_id"], row["endpoint_id"]]) for row in claimed]
 
 
-def _even_share(endpoints: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+def _may_send(endpoint: dict[str, Any]) -> bool:
+    """Tell whether anything may be sent: while the circuit is open, nothing but a probe."""
+    return endpoint["circuit"] != "open" or endpoint["probe_id"] is not None
+
+
+def _settle(session: Session, endpoints: list[dict[str, Any]]) -> None:
+    """Lock the endpoints that are held or limited, and read them again: what is let go or leased
+    by somebody else meanwhile is then seen.
+    """
+    special = [one for one in endpoints if one["circuit"] == "open" or one["max_in_flight"]]
+    if special:
+        keys = [(one["organization_id"], one["id"]) for one in special]
+        locked = locked_endpoints(session, keys)
+        for one in special:
+            one.update(locked[one["organization_id"], one["id"]])
+
+
+def locked_endpoints(
+    session: Session, keys: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return endpoints as they are now; nobody else changes them before the commit.
+
+    Less than FOR UPDATE: new deliveries, which only refer to the row, need not wait.
+    """
+    wanted = select(ENDPOINT).where(any_of(ENDPOINT, keys))
+    wanted = wanted.order_by(ENDPOINT.c.organization_id, ENDPOINT.c.id)
+    rows = session.connection().execute(wanted.with_for_update(key_share=True)).mappings()
+    return {(row["organization_id"], row["id"]): dict(row) for row in rows}
+
+
+def room_of(session: Session, endpoints: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many more may be leased of each locked endpoint that has a limit of its own."""
+    limited = [one for one in endpoints if one["max_in_flight"]]
+    limits = {one["id"]: one["max_in_flight"] for one in limited}
+    if not limits:
+        return {}
+    found = session.execute(
+        select(DELIVERY.c.endpoint_id, func.count())
+        .where(
+            is_in(DELIVERY.c.state, "leased"),
+            DELIVERY.c.organization_id.in_({one["organization_id"] for one in limited}),
+            DELIVERY.c.endpoint_id.in_(limits),
+        )
+        .group_by(DELIVERY.c.endpoint_id)
+    )
+    taken = {row[0]: row[1] for row in found}
+    return {key: max(limit - taken.get(key, 0), 0) for key, limit in limits.items()}
+
+
+def _hold(session: Session, endpoints: list[dict[str, Any]], now: datetime) -> None:
+    """Hold what fell due for locked endpoints whose circuit is open: nobody finds it again."""
+    for endpoint in endpoints:
+        session.execute(
+            update(DELIVERY)
+            .where(
+                DELIVERY.c.organization_id == endpoint["organization_id"],
+                DELIVERY.c.endpoint_id == endpoint["id"],
+                _IS_WAITING,
+                DELIVERY.c.next_at <= now,
+                DELIVERY.c.id != (endpoint["probe_id"] or ""),
+            )
+            .values(state="waiting", next_at=None)
+        )
+
+
+def even_share(endpoints: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
     """Deal endpoints out one per tenant and round, so that no tenant fills the batch alone."""
     random.shuffle(endpoints)
     rounds: dict[str, int] = {}
@@ -137,7 +212,7 @@ def _even_share(endpoints: list[dict[str, Any]], limit: int) -> list[dict[str, A
 # in an index's order: PostgreSQL would else read the table, hoping to meet one soon
 _DUE = (
     select(DELIVERY.c.id)
-    .where(_IS_WAITING, DELIVERY.c.next_at <= bindparam("now"))
+    .where(_IS_WAITING, DELIVERY.c.next_at <= bindparam("now"), DELIVERY.c.lane.is_(None))
     .order_by(DELIVERY.c.next_at)
     .limit(1)
 )
@@ -153,7 +228,7 @@ def lease_end(session: Session) -> datetime:
     return store_now(session) + timedelta(seconds=LEASE_SECONDS)
 
 
-def _lease(session: Session, worker_id: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
+def lease(session: Session, worker_id: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
     """Lease found rows; the owner's name is new each time, so that no two leases share one."""
     if not rows:
         return []

@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from kernel import documents, vault
-from kernel.http import Request
+from kernel.http import ClientCertificate, Request
 from kernel.settings import settings
-from webhooks import signing
+from webhooks import payloads, signing
+from webhooks.own_headers import HeaderRow, read_headers, without_secrets
 
 TIMEOUT_SECONDS = 15
 KEPT_RESPONSE_BYTES = 4096
@@ -26,6 +27,9 @@ class Target:
     id: str
     url: str
     secrets: tuple[str, ...]  # sealed
+    headers: tuple[HeaderRow, ...] = ()  # the owner's, secret ones sealed
+    certificate: tuple[str, str] | None = None  # PEM, and its sealed key
+    max_in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +47,26 @@ class Parcel:
 
 
 def target_of(endpoint: Mapping[str, Any], now: datetime) -> Target:
-    """Read a target out of an endpoint's columns; the rotated-out secret signs until its end."""
-    secrets = [endpoint["secret_sealed"]]
-    until = endpoint["previous_secret_until"]
-    if endpoint["previous_secret_sealed"] and until is not None and until > now:
-        secrets.append(endpoint["previous_secret_sealed"])
+    """Read a target out of an endpoint's columns; rotated-out secrets sign until their end."""
+    old = [one for one in endpoint["old_secrets"] if datetime.fromisoformat(one["until"]) > now]
     return Target(
-        endpoint["organization_id"], endpoint["id"], endpoint["url"], tuple(dict.fromkeys(secrets))
+        endpoint["organization_id"],
+        endpoint["id"],
+        endpoint["url"],
+        (endpoint["secret_sealed"], *(one["sealed"] for one in old)),
+        tuple(endpoint["headers"]),
+        (endpoint["client_certificate"], endpoint["client_key_sealed"])
+        if endpoint["client_certificate"]
+        else None,
+        endpoint["max_in_flight"],
     )
 
 
-def cloud_event(event: Mapping[str, Any]) -> bytes:
-    """Write a stored event as a CloudEvent in JSON, its data byte for byte as it came in."""
+def cloud_event(event: Mapping[str, Any], referred_by: str = "") -> bytes:
+    """Write a stored event as a CloudEvent in JSON, its data byte for byte as it came in.
+
+    For an endpoint named in `referred_by` the data's address stands there instead.
+    """
     head: dict[str, Any] = {
         "specversion": "1.0",
         "id": event["id"],
@@ -67,6 +79,9 @@ def cloud_event(event: Mapping[str, Any]) -> bytes:
         head["subject"] = event["subject"]
     if event["version"]:
         head["version"] = event["version"]
+    if referred_by:
+        key = payloads.Key(event["organization_id"], event["id"], referred_by)
+        return documents.dump({**head, **payloads.reference(key, event["body"])})
     if event["content_type"] != _JSON:
         return documents.dump({**head, "data_base64": base64.b64encode(event["body"]).decode()})
     body: bytes = event["body"]
@@ -89,6 +104,7 @@ def request_of(parcel: Parcel, now: datetime) -> Request:
     context = secret_context(target.organization_id, target.id)
     secrets = [_opened(sealed, context) for sealed in target.secrets]
     headers = {
+        **read_headers(target.headers, target.organization_id, target.id),
         "content-type": CONTENT_TYPE,
         "user-agent": "Yangfan-Webhooks/1",
         **signing.sign(parcel.event_id, parcel.body, secrets, now),
@@ -100,4 +116,23 @@ def request_of(parcel: Parcel, now: datetime) -> Request:
         body=parcel.body,
         timeout_seconds=TIMEOUT_SECONDS,
         max_response_bytes=KEPT_RESPONSE_BYTES,
+        certificate=_certificate(target),
     )
+
+
+def key_context(organization_id: str, endpoint_id: str) -> str:
+    """Name the place the sealed key of a client certificate belongs to."""
+    return f"{organization_id}|endpoint|{endpoint_id}|client_key"
+
+
+def _certificate(target: Target) -> ClientCertificate | None:
+    if target.certificate is None:
+        return None
+    chain, sealed = target.certificate
+    key = _opened(sealed, key_context(target.organization_id, target.id))
+    return ClientCertificate(chain.encode(), key.encode())
+
+
+def shown_headers(parcel: Parcel, request: Request) -> dict[str, str]:
+    """Return what a request's headers may be kept and shown as: the owner's secrets left out."""
+    return without_secrets(request.headers, parcel.target.headers)

@@ -4,8 +4,7 @@ Taking marks them routed in the caller's transaction, which also writes what the
 fails they are as new as before. Whom a router refused waits alone and is set aside in the end.
 """
 
-import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +14,7 @@ from sqlmodel import Session
 
 from kernel.columns import Document
 from kernel.database import store_now
+from webhooks import shares
 from webhooks.tables import EVENT
 
 BATCH = 50
@@ -25,10 +25,13 @@ _TENANTS = 200
 # Jumps from tenant to tenant along the partial index instead of reading every ready row.
 _WITH_EVENTS = text(
     "WITH RECURSIVE tenant(id) AS ("
-    " SELECT min(organization_id) FROM event WHERE state = 'new'"
+    " SELECT min(organization_id) FROM event WHERE state = 'new' AND organization_id > :after"
     " UNION ALL SELECT (SELECT min(organization_id) FROM event"
     " WHERE state = 'new' AND organization_id > tenant.id) FROM tenant WHERE tenant.id IS NOT NULL"
-    ") SELECT id FROM tenant WHERE id IS NOT NULL LIMIT :most"
+    # no join: it might give them in another order, and the next look begins behind the last one
+    ") SELECT tenant.id, COALESCE("
+    "(SELECT weight FROM organization WHERE organization.id = tenant.id), 10)"
+    " FROM tenant WHERE tenant.id IS NOT NULL LIMIT :most"
 )
 
 
@@ -55,6 +58,15 @@ class ReadyEvent:
 
 
 _NAMES = [field.name for field in fields(ReadyEvent)]
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> list[ReadyEvent]:
+    """Return stored rows as events that are being routed now, oldest first."""
+    found = [ReadyEvent(*[row[name] for name in _NAMES]) for row in rows]
+    found.sort(key=lambda event: event.id)
+    return found
+
+
 _COLUMNS = [EVENT.c[name] for name in _NAMES]
 _FIRST = (
     "SELECT id FROM event WHERE organization_id = :tenant AND state = 'new' ORDER BY id LIMIT :most"
@@ -83,21 +95,35 @@ _NEW = text(
 
 
 def take(session: Session, limit: int = BATCH) -> list[ReadyEvent]:
-    """Take up to `limit` new events, evenly over tenants, oldest first."""
+    """Take up to `limit` new events, by the weights of their tenants, oldest first."""
     connection = session.connection()
-    tenants = connection.execute(_WITH_EVENTS, {"most": _TENANTS}).scalars().all()
+    tenants = _waiting(connection)
     if not tenants:
         return []
-    # of many tenants a random few, so that over many rounds everybody has a turn
-    chosen = random.sample(tenants, limit) if len(tenants) > limit else tenants
-    share = max(1, limit // len(chosen))
     taking = _TAKE[connection.dialect.name]
     found = [
         ReadyEvent(*row)
-        for tenant in chosen
+        for tenant, share in shares.pick(tenants, limit).items()
         for row in connection.execute(taking, {"tenant": tenant, "most": share})
     ]
     found.sort(key=lambda event: event.id)
+    return found
+
+
+_start_after = ""  # where the next look begins, so that the first by name do not hide the others
+
+
+def _waiting(connection: Any) -> dict[str, int]:
+    """Return organizations with new events and their weights: a few hundred, the next each time."""
+    global _start_after
+    found: dict[str, int] = {}
+    for after in dict.fromkeys((_start_after, "")):
+        wanted = {"after": after, "most": _TENANTS - len(found)}
+        rows = connection.execute(_WITH_EVENTS, wanted)
+        found.update((row[0], row[1]) for row in rows)
+        if len(found) >= _TENANTS:
+            break
+    _start_after = list(found)[-1] if len(found) >= _TENANTS else ""
     return found
 
 

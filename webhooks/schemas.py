@@ -12,11 +12,11 @@ SHORTEST_SECRET = 8
 Secret = Annotated[str, Field(min_length=SHORTEST_SECRET, max_length=500)]
 
 
-class _In(BaseModel):
+class Input(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SourceIn(_In):
+class SourceIn(Input):
     """A new source."""
 
     name: Text
@@ -27,7 +27,7 @@ class SourceIn(_In):
     unknown_types: Literal["accept", "reject"] = "accept"
 
 
-class SourcePatch(_In):
+class SourcePatch(Input):
     """What may change on a source; what is left out stays."""
 
     name: Text | None = None
@@ -57,13 +57,13 @@ class SourceSecretOut(SourceOut):
     secret: str | None
 
 
-class SecretIn(_In):
+class SecretIn(Input):
     """A secret of one's own choice; left out, one is made."""
 
     secret: Secret | None = None
 
 
-class EventIn(_In):
+class EventIn(Input):
     """An event to send; `id` (or the header Idempotency-Key) makes sending it twice harmless."""
 
     type: Name
@@ -104,87 +104,70 @@ class EventDetailOut(EventOut):
     data: Any
 
 
-class EndpointIn(_In):
-    """A new endpoint."""
+class QuotaIn(Input):
+    """What a source may send; null leaves it to the organization's quota."""
 
-    url: Annotated[str, Field(min_length=8, max_length=2000)]
-    event_types: Patterns
-    description: Annotated[str, Field(max_length=500)] = ""
-
-
-class EndpointPatch(_In):
-    """What may change on an endpoint; what is left out stays."""
-
-    url: Annotated[str, Field(min_length=8, max_length=2000)] | None = None
-    event_types: Patterns | None = None
-    description: Annotated[str, Field(max_length=500)] | None = None
+    per_minute: int | None = Field(None, ge=1, le=1_000_000_000)
+    per_day: int | None = Field(None, ge=1, le=1_000_000_000)
 
 
-class EndpointOut(BaseModel):
-    """An endpoint without its secret."""
+class LimitsOut(BaseModel):
+    """The quotas that hold."""
 
-    id: str
-    url: str
-    description: str
-    event_types: list[str]
-    state: str
-    disabled_reason: str | None
-    failing_since: datetime | None
-    created_at: datetime
+    per_minute: int
+    burst: int
+    per_day: int
+    backlog: int
 
 
-class EndpointSecretOut(EndpointOut):
-    """An endpoint with its signing secret, for those who may change it."""
+class RefusalCountOut(BaseModel):
+    """How often a code was met at a source."""
 
-    secret: str
-
-
-class TriedOut(BaseModel):
-    """What came of a test message."""
-
-    event_id: str
-    status: int | None
-    failure: str | None
-    elapsed_ms: int
-    response_body: str
+    code: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    advice: str
 
 
-class RecoverIn(_In):
-    """Since when an endpoint shall get what it missed."""
+class RefusalOut(BaseModel):
+    """One request that was refused; headers and address are the sender's own words."""
 
-    since: AwareDatetime
+    at: datetime
+    code: str
+    detail: str
+    headers: dict[str, str]
+    sender: str
 
 
-class RecoveredOut(BaseModel):
-    """How many deliveries were started."""
+class RefusalsOut(BaseModel):
+    """What was refused at a source: counted by code, and the last few, newest first."""
 
+    counts: list[RefusalCountOut]
+    latest: list[RefusalOut]
+
+
+class WaitingOut(BaseModel):
+    """What waited when it was last counted."""
+
+    events: int
     deliveries: int
+    runs: int
+    counted_at: datetime | None
 
 
-class DeliveryOut(BaseModel):
-    """One event on its way to one endpoint."""
+class SpanOut(BaseModel):
+    """What was counted in an hour or a day."""
 
-    id: str
-    event_id: str
-    endpoint_id: str
-    state: str
-    attempt_count: int
-    next_at: datetime | None
-    last_problem: str | None
-    last_status: int | None
-    delivered_at: datetime | None
-    created_at: datetime
+    start: datetime
+    counts: dict[str, int]
 
 
-class AttemptOut(BaseModel):
-    """One HTTP try."""
+class UsageOut(BaseModel):
+    """An organization's usage beside its quotas."""
 
-    id: str
-    number: int
-    started_at: datetime
-    elapsed_ms: int
-    status: int | None
-    failure: str | None
-    request_headers: dict[str, Any]
-    response_headers: dict[str, Any]
-    response_body: str
+    quota: LimitsOut
+    used_today: int
+    day_ends_at: datetime
+    waiting: WaitingOut
+    spans: list[SpanOut]

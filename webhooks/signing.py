@@ -12,10 +12,15 @@ import secrets as randomness
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kernel.errors import N_, Invalid
 from webhooks.errors import BadSignature
@@ -216,6 +221,13 @@ SCHEMES: Mapping[str, Scheme] = {
 }
 
 
+def message_id(scheme: str, headers: Mapping[str, str], options: Mapping[str, Any]) -> str | None:
+    """Return the sender's id of a message where the scheme has it, without any proof."""
+    named = {"standard_webhooks": "webhook-id", "github": "x-github-delivery"}
+    name = named.get(scheme) or str(options.get("id_header", ""))
+    return headers.get(name.lower()) or None
+
+
 def has_fresh_times(scheme: str, options: Mapping[str, Any]) -> bool:
     """Tell whether the scheme refuses an old message that somebody recorded and sends again."""
     return scheme == "standard_webhooks" or (
@@ -301,16 +313,43 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(randomness.token_bytes(32)).decode()
 
 
+def new_private_key() -> str:
+    """Make an ed25519 signing key: `whsk_` and the private half followed by the public one."""
+    key = Ed25519PrivateKey.generate()
+    halves = key.private_bytes_raw() + key.public_key().public_bytes_raw()
+    return "whsk_" + base64.b64encode(halves).decode()
+
+
+@lru_cache(maxsize=1024)
+def _private_key(secret: str) -> Ed25519PrivateKey:
+    halves = base64.b64decode(secret.removeprefix("whsk_"), validate=True)
+    return Ed25519PrivateKey.from_private_bytes(halves[:32])
+
+
+def public_key_of(secret: str) -> str:
+    """Return the half of a `whsk_` key that receivers check with, as `whpk_` and base64."""
+    raw = _private_key(secret).public_key().public_bytes_raw()
+    return "whpk_" + base64.b64encode(raw).decode()
+
+
+def public_pem(public_key: str) -> bytes:
+    """Write a `whpk_` key the way most programs read one, as PEM."""
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key.removeprefix("whpk_")))
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 def sign(message_id: str, raw: bytes, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    """Return the Standard Webhooks headers for `raw`, with one signature per secret."""
+    """Return the Standard Webhooks headers for `raw`, with one signature per secret or key."""
     stamp = str(int(now.timestamp()))
     signed = b".".join((message_id.encode(), stamp.encode(), raw))
-    signatures = [
-        "v1," + base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
-        for secret in secrets
-    ]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": stamp,
-        "webhook-signature": " ".join(signatures),
+        "webhook-signature": " ".join(_signature(secret, signed) for secret in secrets),
     }
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    if secret.startswith("whsk_"):
+        return "v1a," + base64.b64encode(_private_key(secret).sign(signed)).decode()
+    return "v1," + base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()

@@ -149,7 +149,9 @@ def last_received(
 
 def recent_events(session: Session, organization_id: str, source_id: str) -> list[Event]:
     """Return the last few events of a source, newest first."""
-    statement = Event.of(organization_id).where(EVENT.c.source_id == source_id)
+    statement = Event.of(organization_id).where(
+        EVENT.c.source_id == source_id, EVENT.c.state != "archived"
+    )
     return list(session.execute(statement.order_by(EVENT.c.id.desc()).limit(10)).scalars())
 
 
@@ -189,7 +191,9 @@ def close(session: Session, organization_id: str, source_id: str) -> None:
     source = maybe(session, organization_id, source_id)
     if source is None:
         return
-    if recent_events(session, organization_id, source_id):
+    # also by what remains of events that left for the archive
+    used = Event.of(organization_id).where(EVENT.c.source_id == source_id).limit(1)
+    if session.execute(used).first() is not None:
         source.state = "closed"
     else:
         session.delete(source)

@@ -1,6 +1,9 @@
-"""The tables of an event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt.
+"""The tables of an event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt,
+BulkReplay.
 
-And one of the hub itself: Worker.
+Beside them who looks after endpoints from outside: PortalLink, PortalVisit; what an organization
+may send and has sent: Quota, Usage, Backlog, Refusals. And one of the hub itself: Worker. How long
+data is kept is in webhooks.keeping.tables.
 """
 
 from datetime import datetime
@@ -64,6 +67,7 @@ class Event(Owned, table=True):
             "id",
             where="state IN ('rejected', 'quarantined')",
         ),
+        partial("ix_event_archived", "organization_id", "id", where="state = 'archived'"),
         Index("ix_event_type", "organization_id", "type", "id"),
     )
 
@@ -80,7 +84,9 @@ class Event(Owned, table=True):
     content_type: str = "application/json"
     headers: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
     body: bytes = Field(sa_type=LargeBinary)
-    state: str = "new"  # new | waiting | routed | rejected | quarantined
+    # new | waiting | routed | rejected | quarantined; `archived` is what remains of an event that
+    # left the live list: an empty row that remembers its dedupe key for a while
+    state: str = "new"
     problem: dict[str, Any] | None = Field(default=None, sa_type=Document)
     # "" for the first routing; a replay routes again under a fresh nonce.
     replay_nonce: str = ""
@@ -91,27 +97,50 @@ class Event(Owned, table=True):
 class Endpoint(Owned, table=True):
     """A URL of the organization where events go out to."""
 
+    __table_args__ = (partial("ix_endpoint_circuit", "circuit_at", where="circuit_at IS NOT NULL"),)
+
     url: str
     description: str = ""
     event_types: list[str] = Field(default_factory=list, sa_type=Document)  # names, order.*, *
-    secret_sealed: str
-    previous_secret_sealed: str | None = None
-    previous_secret_until: datetime | None = Field(default=None, sa_type=Moment)
+    signature: str = "hmac"  # hmac | ed25519
+    secret_sealed: str  # whsec_… or whsk_…
+    public_key: str | None = None  # whpk_… of an ed25519 key
+    # Secrets that go on signing for a while: [{"sealed": …, "until": RFC 3339 time}], latest first.
+    old_secrets: list[dict[str, str]] = Field(default_factory=list, sa_type=Document)
+    # The owner's own headers: [{"name": …, "value": …}], with "sealed" for "value" when secret.
+    headers: list[dict[str, str]] = Field(default_factory=list, sa_type=Document)
+    client_certificate: str | None = None  # PEM, the chain behind it
+    client_key_sealed: str | None = None
+    certificate_until: datetime | None = Field(default=None, sa_type=Moment)
+    condition: str | None = None  # CEL over the event; what it is false for is not sent
+    large_payloads: str = "reference"  # reference | inline: how data above 256 kB goes out
+    subscriber_id: str | None = None  # a partner who looks after it through a PortalLink
     state: str = Field(default="active", index=True)  # active | paused | disabled
-    disabled_reason: str | None = None
+    disabled_reason: str | None = None  # gone | failing | by_hand
+    disabled_at: datetime | None = Field(default=None, sa_type=Moment)
     failing_since: datetime | None = Field(default=None, sa_type=Moment)
+    # How many requests may be under way, over all workers; None leaves it to the hub.
+    max_in_flight: int | None = None
+    ordering: str = "none"  # none | endpoint | subject
+    failure_streak: int = 0  # tries in a row that found the target down
+    streak_since: datetime | None = Field(default=None, sa_type=Moment)
+    # While it is open everything is held, but for one probe at a time; while it is refilling, what
+    # was held is let go a little at a time. See webhooks.circuits.
+    circuit: str = "closed"  # closed | open | refilling
+    circuit_cause: str | None = None  # down | asked
+    circuit_since: datetime | None = Field(default=None, sa_type=Moment)
+    circuit_at: datetime | None = Field(default=None, sa_type=Moment)  # next probe or portion
+    probe_id: str | None = None  # the delivery that is sent to see whether the target is back
+    probe_count: int = 0
+    sends_missed: bool = False  # the refilling takes along what was parked while it was off
 
 
 class Delivery(Owned, table=True):
     """One Event on its way to one Endpoint."""
 
+    # Its event and its endpoint are never deleted before it; the store does not check that at every
+    # row (decision 0008).
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["organization_id", "event_id"], ["event.organization_id", "event.id"]
-        ),
-        ForeignKeyConstraint(
-            ["organization_id", "endpoint_id"], ["endpoint.organization_id", "endpoint.id"]
-        ),
         UniqueConstraint(
             "organization_id", "event_id", "endpoint_id", "replay_nonce", name="uq_delivery_once"
         ),
@@ -120,7 +149,37 @@ class Delivery(Owned, table=True):
         ),
         partial("ix_delivery_next", "next_at", where="state IN ('due', 'waiting')"),
         partial("ix_delivery_leased", "lease_until", where="state = 'leased'"),
+        partial(
+            "ix_delivery_bulk",
+            "organization_id",
+            "bulk_replay_id",
+            "state",
+            where="bulk_replay_id IS NOT NULL",
+        ),
         Index("ix_delivery_endpoint", "organization_id", "endpoint_id", "id"),
+        partial(
+            "ix_delivery_held",
+            "organization_id",
+            "endpoint_id",
+            "event_id",
+            where="state IN ('waiting', 'parked')",
+        ),
+        partial(
+            "ix_delivery_lane",
+            "organization_id",
+            "endpoint_id",
+            "lane",
+            "event_id",
+            "id",
+            where="lane IS NOT NULL AND state IN ('due', 'waiting', 'leased', 'parked')",
+        ),
+        partial(
+            "ix_delivery_lane_due",
+            "organization_id",
+            "endpoint_id",
+            "next_at",
+            where="lane IS NOT NULL AND next_at IS NOT NULL AND state IN ('due', 'waiting')",
+        ),
     )
 
     event_id: str
@@ -132,23 +191,26 @@ class Delivery(Owned, table=True):
     ladder_step: int = 0
     next_at: datetime | None = Field(
         default=None, sa_type=Moment
-    )  # None while the endpoint is paused
+    )  # None while it is held: the endpoint is paused or its circuit is not closed
     lease_owner: str | None = None
     lease_epoch: int = 0
     lease_until: datetime | None = Field(default=None, sa_type=Moment)
     crash_count: int = 0
     last_problem: str | None = None
     last_status: int | None = None
+    # Deliveries of one lane go out one after another, by event; None: in no particular order.
+    lane: str | None = None
+    bulk_replay_id: str | None = None  # the last one it went out with
     delivered_at: datetime | None = Field(default=None, sa_type=Moment)
+    # How often data sent by reference was fetched; None is never.
+    fetch_count: int | None = None
+    fetched_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class Attempt(Owned, table=True):
     """One HTTP try of a Delivery, with what was sent and what came back."""
 
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["organization_id", "delivery_id"], ["delivery.organization_id", "delivery.id"]
-        ),
         UniqueConstraint("organization_id", "delivery_id", "number", name="uq_attempt_number"),
     )
 
@@ -161,6 +223,121 @@ class Attempt(Owned, table=True):
     request_headers: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
     response_headers: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
     response_body: bytes = Field(default=b"", sa_type=LargeBinary)  # first 4 kB
+
+
+class PortalLink(Owned, table=True):
+    """What a subscriber, a partner without an account, may do with endpoints of its own.
+
+    Several links may be of one subscriber, as when the first has run out: all of them lead to the
+    same endpoints.
+    """
+
+    __table_args__ = (Index("ix_portal_link_subscriber", "organization_id", "subscriber_id"),)
+
+    subscriber_id: str
+    subscriber_name: str
+    event_types: list[str] = Field(default_factory=list, sa_type=Document)  # what it may choose
+    origins: list[str] = Field(default_factory=list, sa_type=Document)  # who may frame the portal
+    max_endpoints: int
+    colour: str | None = None  # #rrggbb of the portal's buttons and links
+    expires_at: datetime = Field(sa_type=Moment)
+    revoked_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class PortalVisit(Owned, table=True):
+    """One way into a portal: first an address that works once, then a browser's session."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "link_id"], ["portal_link.organization_id", "portal_link.id"]
+        ),
+        UniqueConstraint("organization_id", "secret_digest", name="uq_portal_visit_secret"),
+        Index("ix_portal_visit_expires", "expires_at"),
+    )
+
+    link_id: str
+    secret_digest: str
+    expires_at: datetime = Field(sa_type=Moment)
+    opened_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class BulkReplay(Owned, table=True):
+    """Many events sent to one Endpoint once more: a few first, the rest when those arrived."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "endpoint_id"], ["endpoint.organization_id", "endpoint.id"]
+        ),
+        partial("ix_bulk_replay_next", "next_at", where="next_at IS NOT NULL"),
+    )
+
+    endpoint_id: str
+    event_types: list[str] = Field(default_factory=list, sa_type=Document)
+    since: datetime = Field(sa_type=Moment)
+    until: datetime = Field(sa_type=Moment)
+    only_failed: bool = True
+    # trying: the first few are under way | running | done | stopped | cancelled
+    state: str = "trying"
+    problem: str | None = None  # why it stopped: a delivery's short word
+    after: str = ""  # the last event that was looked at
+    is_fed: bool = False  # every event was looked at
+    started: int = 0  # deliveries that were let go
+    passed_over: int = 0  # events that the endpoint's condition keeps out
+    next_at: datetime | None = Field(default=None, sa_type=Moment)
+    finished_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Quota(Owned, table=True):
+    """How much may come in: the organization's own row has its id, others that of a source.
+
+    None leaves the number to the settings, or for a source to its organization.
+    """
+
+    per_minute: int | None = None
+    burst: int | None = None
+    per_day: int | None = None
+    backlog: int | None = None
+
+
+class Usage(Owned, table=True):
+    """What was counted in one hour at one source, or without any; its id starts with the hour."""
+
+    __table_args__ = (Index("ix_usage_hour", "hour"),)
+
+    hour: datetime = Field(sa_type=Moment)
+    source_id: str = ""
+    admitted: int = 0  # what the quotas let through, whatever became of it
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    refused_proof: int = 0  # requests: the sender could not prove who it is
+    refused_form: int = 0  # requests: what was sent could not be read
+    refused_limit: int = 0  # requests: over a quota, or too much was waiting
+    refused_pause: int = 0  # requests at a paused source
+    delivered: int = 0
+    undelivered: int = 0  # tries that failed
+    ran: int = 0
+    stuck: int = 0  # runs that came to wait for a person
+
+
+class Backlog(Owned, table=True):
+    """How much of an organization's waits, as last counted; its id is the organization's."""
+
+    __table_args__ = (Index("ix_backlog_counted", "counted_at"),)
+
+    events: int = 0
+    deliveries: int = 0
+    runs: int = 0
+    counted_at: datetime = Field(sa_type=Moment)
+
+
+class Refusals(Owned, table=True):
+    """What was refused at a source's address; its id is the source's."""
+
+    # code → {"count": …, "first_at": …, "last_at": …}
+    counts: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
+    # the last few, newest first: {"at", "code", "title", "detail", "params", "headers", "sender"}
+    latest: list[dict[str, Any]] = Field(default_factory=list, sa_type=Document)
 
 
 class Worker(Table, table=True):
@@ -180,4 +357,11 @@ EVENT: Any = Event.__table__  # type: ignore[attr-defined]
 ENDPOINT: Any = Endpoint.__table__  # type: ignore[attr-defined]
 DELIVERY: Any = Delivery.__table__  # type: ignore[attr-defined]
 ATTEMPT: Any = Attempt.__table__  # type: ignore[attr-defined]
+PORTAL_LINK: Any = PortalLink.__table__  # type: ignore[attr-defined]
+PORTAL_VISIT: Any = PortalVisit.__table__  # type: ignore[attr-defined]
+BULK_REPLAY: Any = BulkReplay.__table__  # type: ignore[attr-defined]
+QUOTA: Any = Quota.__table__  # type: ignore[attr-defined]
+USAGE: Any = Usage.__table__  # type: ignore[attr-defined]
+BACKLOG: Any = Backlog.__table__  # type: ignore[attr-defined]
+REFUSALS: Any = Refusals.__table__  # type: ignore[attr-defined]
 WORKER: Any = Worker.__table__  # type: ignore[attr-defined]

@@ -32,9 +32,9 @@ def run(bench: Run) -> Found:
             )[0]
             for word, times in (("calm", 1), ("noisy", TIMES))
         )
-        rises.append((noisy.p99_ms / calm.p99_ms - 1) * 100)
+        rises.append(noisy.p99_ms / calm.p99_ms)
         p99.append((calm.p99_ms, noisy.p99_ms))
-    found = spread("noisy_p99_rise_percent", rises)
+    found = spread("noisy_p99_ratio", rises)
     found |= spread("noisy_calm_p99_ms", [calm for calm, _ in p99])
     return found | spread("noisy_others_p99_ms", [noisy for _, noisy in p99])
 

@@ -48,6 +48,9 @@ def _medians(shots: Shots) -> Found:
         for word in ("lost", "duplicates", "refused"):
             key = f"{name}_{word}"
             found[key] = found.get(key, 0) + sum(getattr(f, word) for f in some)
+    halves = [found[f"{n}_half_p99_ms"] for n in ("scaled", "embedded") if (n, "half") in shots]
+    if halves:
+        found["worse_half_p99_ms"] = max(halves)
     drivers = [f.driver_cpu_ms_per_event for some in shots.values() for f in some]
     return found | {"driver_cpu_ms_per_event": round(median(drivers), 3)} if drivers else found
 

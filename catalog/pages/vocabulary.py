@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from flask import request
+from flask import Response, request
 
-from catalog import deeds, event_types, schemas, slots
+from catalog import deeds, event_types, field_rows, schema_changes, schemas, slots
 from catalog.pages import fields
 from catalog.pages.drawing import blueprint, draw, go, typed
 from catalog.tables import CustomEventType
 from identity.guard import principal, principal_or_none, public, require
+from kernel import documents
 from kernel.database import EVERY, reading
-from kernel.errors import Problem
+from kernel.errors import N_, NotFound, Problem
+from kernel.settings import settings
 from kernel.web import page_of
 
 
@@ -39,19 +41,75 @@ def event_type_list() -> Any:
 
 
 def _matches(found: event_types.EventType, query: str, slot_id: str) -> bool:
-    text = f"{found.name} {' '.join(found.title.values())}".casefold()
     belongs = not slot_id or (found.sub_scenario or "").startswith(f"{slot_id}.")
-    return belongs and query.casefold() in text
+    return belongs and all(word in _text_of(found) for word in query.casefold().split())
+
+
+_MOST_KEPT = 4096
+_field_words: dict[str, str] = {}  # by the digest of the schema
+
+
+def _text_of(found: event_types.EventType) -> str:
+    """Return what a type is found by: its name, and titles and fields in both languages."""
+    words = _field_words.get(found.digest)
+    if words is None:
+        if len(_field_words) >= _MOST_KEPT:
+            _field_words.clear()
+        rows = field_rows.fields_of(found.schema)
+        texts = [text for row in rows for text in (row.name, *(row.title or {}).values())]
+        words = _field_words[found.digest] = "\n".join(texts).casefold()
+    return f"{found.name} {' '.join(found.title.values())}".casefold() + "\n" + words
 
 
 @blueprint.get("/events-catalogue/<name>")
 @public
 def event_type_page(name: str) -> Any:
-    """Show one event type: its fields, its key, a sample and who uses it."""
-    version = request.args.get("version", type=int)
+    """Show one event type: its fields, its key, a sample, its versions and who gets it."""
+    version, who = request.args.get("version", type=int), principal_or_none()
+    organization_id = who.organization_id if who else None
     with reading(EVERY) as session:
-        found = event_types.find(session, _organization_id(), name, version)
-    return draw("event_type.html", found=found, rows=fields.fields_of(found.schema))
+        found = event_types.find(session, organization_id, name, version)
+        versions = event_types.versions(session, organization_id, name)
+        asked = event_types.receivers(session, who.organization_id, name) if who else []
+    before = [one for one in versions if one.version < found.version]
+    return draw(
+        "event_type.html",
+        found=found,
+        rows=field_rows.fields_of(found.schema),
+        versions=versions,
+        before=before[-1] if before else None,
+        changes=schema_changes.changes(before[-1].schema, found.schema) if before else [],
+        receivers=[one for one in asked if who and who.may(one.permission)],
+        schema_url=_schema_url(found),
+    )
+
+
+def _schema_url(found: event_types.EventType) -> str:
+    return f"{settings().base_url.rstrip('/')}/schemas/{found.name}/{found.version}.json"
+
+
+@blueprint.get("/schemas/<event_type>/<int:version>.json")
+@public
+def event_type_schema(event_type: str, version: int) -> Response:
+    """Give one version's JSON Schema at an address that never changes, nor what it leads to."""
+    who = principal_or_none()
+    organization_id = who.organization_id if who else None
+    with reading(EVERY) as session:
+        versions = event_types.versions(session, organization_id, event_type)
+    found = next((one for one in versions if one.version == version), None)
+    if found is None:
+        raise NotFound(N_("There is no event type “%(name)s”"), name=event_type)
+    body = documents.dump({**found.schema, "$id": _schema_url(found)})
+    response = Response(body, content_type="application/schema+json")
+    response.set_etag(found.digest[:32])
+    # a firm's own types are for its eyes; the others may be kept by anybody, and read by any page
+    if found.origin == "custom":
+        response.headers["Cache-Control"] = "private, no-cache"
+    else:
+        response.headers["Cache-Control"] = "public, max-age=3600"
+        response.headers["Access-Control-Allow-Origin"] = "*"
+    response.make_conditional(request)
+    return response
 
 
 @blueprint.get("/settings/event-types")

@@ -13,6 +13,7 @@ from connectors.engine.connector import (
     Connector,
     Envelope,
     ErrorRule,
+    Reconcile,
 )
 from connectors.engine.expressions import EvaluationError
 from connectors.engine.findings import EngineError, Say, say
@@ -50,6 +51,11 @@ SENTENCES: dict[str, Say] = {
 }
 
 
+_PAGE = {
+    "type": "object",
+    "required": ["items"],
+    "properties": {"items": {"type": "array", "maxItems": 1000}},
+}
 _TOKEN = {
     "access": "${body.access_token}",
     "expires_in_seconds": {"value": "${int(body.expires_in)}", "default": 3600},
@@ -115,6 +121,27 @@ def read_lifecycle(
         gone=found.gone,
     )
     return _read(connector, shape, outcome, attempt_no)
+
+
+def read_list(
+    connector: Connector, reconcile: Reconcile, outcome: Response | Failure, attempt_no: int = 1
+) -> Answer:
+    """Return what the answer for a page of a list means; its output is {items, next}."""
+    shape = _look_shape(reconcile, reconcile.page, _PAGE)
+    return _read(connector, shape, outcome, attempt_no)
+
+
+def read_redelivery(
+    connector: Connector, reconcile: Reconcile, outcome: Response | Failure, attempt_no: int = 1
+) -> Answer:
+    """Return what the answer to asking for a delivery again means."""
+    return _read(connector, _look_shape(reconcile, None, True), outcome, attempt_no)
+
+
+def _look_shape(reconcile: Reconcile, result: Any, output: schemas.Schema) -> _Shape:
+    return _Shape(
+        reconcile.envelope, reconcile.errors, result, output, is_read=True, is_idempotent=True
+    )
 
 
 def read_token(connector: Connector, outcome: Response | Failure, attempt_no: int = 1) -> Answer:

@@ -42,4 +42,4 @@ def cost_of(value: Any) -> int:
         return (len(digits) + abs(int(exponent))) // 200
     if isinstance(value, int):
         return value.bit_length() ** 2 // 1_000_000  # digits come one by one
-    return len(value) // 8 if isinstance(value, list) else 0
+    return len(value) // 5 if isinstance(value, list) else 0

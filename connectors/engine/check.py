@@ -6,6 +6,7 @@ from pathlib import Path
 from connectors.engine import (
     check_files,
     check_manifest,
+    check_reconcile,
     contract,
     fixtures,
     loader,
@@ -53,7 +54,10 @@ def check(path: Path) -> list[Finding]:
 
 def c01_manifest(folder: Folder) -> list[Finding]:
     """Every template compiles and reads only what is there."""
-    return check_manifest.findings(folder.connector, folder.manifest)
+    return [
+        *check_manifest.findings(folder.connector, folder.manifest),
+        *check_reconcile.findings(folder.connector, folder.manifest),
+    ]
 
 
 def c02_key(folder: Folder) -> list[Finding]:
@@ -102,7 +106,7 @@ def c04_requests(folder: Folder) -> list[Finding]:
     """Every action, trigger and lifecycle step has a fixture, and its request is built exactly."""
     connector, found = folder.connector, list(folder.broken_fixtures)
     parts = {"action": connector.actions, "trigger": connector.triggers}
-    every = {**parts, "lifecycle": connector.lifecycle}
+    every = {**parts, "lifecycle": connector.lifecycle, "reconcile": connector.triggers}
     shown = {(one.kind, one.key) for one in folder.fixtures}
     for kind, keys in every.items():
         found += [
@@ -113,14 +117,45 @@ def c04_requests(folder: Folder) -> list[Finding]:
                 f"/{kind}s/{key}" if kind != "lifecycle" else f"/lifecycle/{key}",
             )
             for key in keys
-            if (kind, key) not in shown
+            if (kind, key) not in shown and kind != "reconcile"
         ]
+    found += _unshown_looks(folder)
     for one in folder.fixtures:
-        if one.key not in every[one.kind]:
+        if one.kind == "reconcile" and not fixtures.reconcile_of(connector, one):
+            text = say(f"触发器 {one.key} 没有 reconcile", f"{one.key} has no reconcile")
+            found.append(one.finding("C04", text, "/reconcile"))
+        elif one.key not in every[one.kind]:
             text = say(f"没有 {one.kind} {one.key}", f"There is no {one.kind} {one.key}")
             found.append(one.finding("C04", text, f"/{one.kind}"))
         elif one.kind != "trigger":
             found += fixtures.check_request(connector, one)
+    return found
+
+
+def _unshown_looks(folder: Folder) -> list[Finding]:
+    """Each way to look for missing events has a fixture of its list, and of asking again."""
+    looks = [one for one in folder.fixtures if one.kind == "reconcile"]
+    connector, found, seen = folder.connector, [], []
+    for key, trigger in connector.triggers.items():
+        if trigger.reconcile is None or trigger.reconcile in seen:
+            continue
+        seen.append(trigger.reconcile)
+        shown = {
+            fixtures.step_of(one)
+            for one in looks
+            if fixtures.reconcile_of(connector, one) == trigger.reconcile
+        }
+        wanted = {"list", "redeliver"} if trigger.reconcile.redeliver else {"list"}
+        found += [
+            folder.finding(
+                "C04",
+                f"补查 {step} 缺少样例，请添加 fixtures/{key}.{step}.yaml",
+                f"Looking for missing events ({step}) has no fixture; add "
+                f"fixtures/{key}.{step}.yaml",
+                f"/triggers/{key}",
+            )
+            for step in sorted(wanted - shown)
+        ]
     return found
 
 
@@ -131,6 +166,8 @@ def c05_answers(folder: Folder) -> list[Finding]:
     for one in folder.fixtures:
         if one.kind == "trigger" and one.key in connector.triggers:
             found += fixtures.check_delivery(connector, one)
+        elif one.kind == "reconcile" and fixtures.reconcile_of(connector, one):
+            found += fixtures.check_look(connector, one)
         elif one.key in (connector.actions if one.kind == "action" else connector.lifecycle):
             found += fixtures.check_answer(connector, one)
     return found

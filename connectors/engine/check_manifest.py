@@ -25,7 +25,7 @@ _FACTS: dict[str, Schema] = {
     "hook": {"type": "object", "properties": {"url": _TEXT}},
     "state": {"type": "object", "additionalProperties": True},
 }
-_ANSWER = frozenset({"body", "data", "header", "status"})
+ANSWER = frozenset({"body", "data", "header", "status"})
 
 
 def findings(connector: Connector, manifest: Lines) -> list[Finding]:
@@ -38,13 +38,13 @@ def findings(connector: Connector, manifest: Lines) -> list[Finding]:
 
 def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
     settings = {"settings": connector.settings}
-    yield from _text("/http/base", connector.http.base, frozenset({"settings"}))
-    yield from _envelope("/http/envelope", connector.http.envelope)
-    yield from _rules("/http/errors", connector.http.errors)
+    yield from check_text("/http/base", connector.http.base, frozenset({"settings"}))
+    yield from check_envelope("/http/envelope", connector.http.envelope)
+    yield from check_rules("/http/errors", connector.http.errors)
     for position, auth in enumerate(connector.auth):
         place = f"/auth/{position}"
         for name, text in {**auth.headers, **auth.query}.items():
-            yield from _text(f"{place}/apply", text, AUTH_ROOTS)
+            yield from check_text(f"{place}/apply", text, AUTH_ROOTS)
             for one in _paths_of(text, AUTH_ROOTS):
                 if one[0] == "field" and one[1:2] and one[1] not in auth.fields:
                     yield (
@@ -60,24 +60,27 @@ def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
     for key, action in connector.actions.items():
         sources = {**settings, "input": action.input, "effect_key": _TEXT}
         place = f"/actions/{key}"
-        yield from _request(f"{place}/request", action.request, sources, connector)
-        yield from _envelope(f"{place}/envelope", action.envelope)
-        yield from _rules(f"{place}/errors", action.errors)
+        yield from check_request(f"{place}/request", action.request, sources, connector)
+        yield from check_envelope(f"{place}/envelope", action.envelope)
+        yield from check_rules(f"{place}/errors", action.errors)
         if action.result is not None:
             target = action.output
-            wrong = mapping.check_mapping(action.result, None, target, _ANSWER | {"item", "index"})
+            wrong = mapping.check_mapping(action.result, None, target, ANSWER | {"item", "index"})
             yield from ((f"{place}/result", one) for one in wrong)
     for key, step in connector.lifecycle.items():
         place = f"/lifecycle/{key}"
-        yield from _request(f"{place}/request", step.request, {**_FACTS, **settings}, connector)
-        yield from _envelope(f"{place}/envelope", step.envelope)
-        wrong = mapping.check_mapping(step.save, None, None, _ANSWER)
+        yield from check_request(
+            f"{place}/request", step.request, {**_FACTS, **settings}, connector
+        )
+        yield from check_envelope(f"{place}/envelope", step.envelope)
+        wrong = mapping.check_mapping(step.save, None, None, ANSWER)
         yield from ((f"{place}/save", one) for one in wrong)
 
 
-def _request(
+def check_request(
     place: str, request: RequestTemplate, sources: Mapping[str, Schema], connector: Connector
 ) -> Iterator[tuple[str, Problem]]:
+    """Return what is wrong with a request's templates over some sources."""
     roots = frozenset(sources) | {"item", "index"}
     for part, document in (
         ("path", request.path),
@@ -93,7 +96,9 @@ def _request(
         yield f"{place}/auth", Problem("", text)
 
 
-def _text(place: str, text: str | None, roots: frozenset[str]) -> Iterator[tuple[str, Problem]]:
+def check_text(
+    place: str, text: str | None, roots: frozenset[str]
+) -> Iterator[tuple[str, Problem]]:
     if text is None:
         return
     try:
@@ -110,20 +115,22 @@ def _paths_of(text: str, roots: frozenset[str]) -> list[tuple[str | int, ...]]:
     return [path.steps for piece in pieces for path, _ in piece.paths()]
 
 
-def _envelope(place: str, envelope: Envelope) -> Iterator[tuple[str, Problem]]:
+def check_envelope(place: str, envelope: Envelope) -> Iterator[tuple[str, Problem]]:
+    """Return what is wrong with how an app wraps its answers."""
     for text in (envelope.ok, envelope.data, envelope.error):
-        yield from _text(place, text, _ANSWER)
+        yield from check_text(place, text, ANSWER)
 
 
-def _rules(place: str, rules: tuple[ErrorRule, ...]) -> Iterator[tuple[str, Problem]]:
+def check_rules(place: str, rules: tuple[ErrorRule, ...]) -> Iterator[tuple[str, Problem]]:
+    """Return what is wrong with error rules."""
     for position, rule in enumerate(rules):
         after = rule.after if isinstance(rule.after, str) else None
-        yield from _text(f"{place}/{position}/after", after, _ANSWER)
+        yield from check_text(f"{place}/{position}/after", after, ANSWER)
         test = rule.when.get("test")
-        yield from _text(f"{place}/{position}/when", test, _ANSWER)
+        yield from check_text(f"{place}/{position}/when", test, ANSWER)
         for name in rule.when:
             if name.startswith("body."):
-                yield from _text(f"{place}/{position}/when", "${" + name + "}", _ANSWER)
+                yield from check_text(f"{place}/{position}/when", "${" + name + "}", ANSWER)
 
 
 def hosts(connector: Connector, manifest: Lines) -> list[Finding]:

@@ -28,6 +28,7 @@ ROOTS = frozenset(
         "organization",
         "installation",
         "state",
+        "look",
         "rehearsal",
     ]
 )

@@ -104,6 +104,22 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconcile:
+    """How events that never came are found: in the app's list of deliveries, or of objects."""
+
+    kind: str  # deliveries | objects
+    input: Mapping[str, Any]  # schema of what a person tells, such as which repository
+    request: RequestTemplate  # asks for one page of the list
+    page: Any  # a mapping document over an answer that gives {items, next}
+    link: str | None  # the parameter of a Link header's next address that names the next page
+    item: Any  # a mapping document over one item: a delivery's facts, or the delivery itself
+    redeliver: RequestTemplate | None  # asks for one delivery again
+    keeps_hours: int  # how far back the app can be asked
+    errors: tuple[ErrorRule, ...]
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """What starts a flow: how a delivery is proved and read."""
 
@@ -120,6 +136,7 @@ class Trigger:
     schema: Mapping[str, Any] | None
     sample: Mapping[str, Any]
     summary: Say | None = None
+    reconcile: Reconcile | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,14 @@ def condition(test: Any, activation: Mapping[str, Any], roots: frozenset[str] = 
 
 def resolve(path: Path, activation: Mapping[str, Any]) -> Any:
     """Return the value at a path; raises EvaluationError naming the part that is missing."""
+    lost, value = _look_up(path, activation)
+    if lost is not None:
+        raise _missing(path, lost)
+    return value
+
+
+def _look_up(path: Path, activation: Mapping[str, Any]) -> tuple[int | None, Any]:
+    """Return the value at a path behind None, or the position of the part that is missing."""
     value: Any = activation
     for position, step in enumerate(path.steps):
         try:
@@ -91,8 +99,8 @@ def resolve(path: Path, activation: Mapping[str, Any]) -> Any:
             else:
                 value = value[step] if isinstance(value, list) else _ABSENT[str(step)]
         except LookupError:
-            raise _missing(path, position) from None
-    return value
+            return position, None
+    return None, value
 
 
 _ABSENT: dict[str, Any] = {}
@@ -144,6 +152,10 @@ def _evaluate(node: Node, activation: Mapping[str, Any], budget: Budget) -> Any:
 
 
 def _attempt(node: Node, activation: Mapping[str, Any], budget: Budget) -> tuple[bool, Any]:
+    if isinstance(node, Path):
+        # nobody reads the words for what is missing, and they take longer than the looking
+        lost, value = _look_up(node, activation)
+        return lost is None, value
     try:
         return True, _evaluate(node, activation, budget)
     except Missing:

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors.engine import answers, requests, triggers
-from connectors.engine.connector import ConnectionValues, Connector
+from connectors.engine import answers, reconcile, requests, triggers
+from connectors.engine.connector import ConnectionValues, Connector, Reconcile
 from connectors.engine.findings import EngineError, Finding, Say, say
 from connectors.engine.yaml_lines import Lines, Unreadable, read
 from kernel import documents
 from kernel.http import Failure, Request, Response
 
-KINDS = ("action", "trigger", "lifecycle")
+KINDS = ("action", "trigger", "lifecycle", "reconcile")
 
 
 @dataclass(frozen=True, slots=True)
 class Fixture:
-    """One example: of an action, a trigger or a lifecycle step."""
+    """One example: of an action, a trigger, a lifecycle step or a look for missing events."""
 
     name: str
     kind: str
@@ -50,8 +50,8 @@ def load(folder: Path) -> tuple[list[Fixture], list[Finding]]:
         kinds = [kind for kind in KINDS if isinstance(value.get(kind), str)]
         if len(kinds) != 1 or path.suffix != ".yaml":
             text = say(
-                "样例须是 .yaml，并写明 action、trigger 或 lifecycle 之一",
-                "A fixture is a .yaml file with one of action, trigger or lifecycle",
+                "样例须是 .yaml，并写明 action、trigger、lifecycle 或 reconcile 之一",
+                "A fixture is a .yaml file with one of action, trigger, lifecycle or reconcile",
             )
             wrong.append(Finding("C04", text, name, 1))
             continue
@@ -77,6 +77,12 @@ def request_of(connector: Connector, fixture: Fixture) -> Request:
         return requests.build_lifecycle(
             connector, fixture.key, connection_of(fixture), value.get("facts", {})
         )
+    look = reconcile_of(connector, fixture)
+    if look is not None:
+        way, given = connection_of(fixture), value.get("input", {})
+        if step_of(fixture) == "redeliver":
+            return requests.build_redelivery(connector, look, way, given, value["look"]["id"])
+        return requests.build_list(connector, look, way, given, value.get("look", {}))
     action = requests.action_of(connector, fixture.key)
     return requests.build(
         connector,
@@ -85,6 +91,17 @@ def request_of(connector: Connector, fixture: Fixture) -> Request:
         connection_of(fixture),
         value.get("effect_key", "example-effect"),
     )
+
+
+def reconcile_of(connector: Connector, fixture: Fixture) -> Reconcile | None:
+    """Return how the fixture's trigger looks for missing events; None when it is no such look."""
+    trigger = connector.triggers.get(fixture.key) if fixture.kind == "reconcile" else None
+    return trigger.reconcile if trigger else None
+
+
+def step_of(fixture: Fixture) -> str:
+    """Return which call of a look the fixture shows: list or redeliver."""
+    return str(fixture.value.get("step", "list"))
 
 
 def outcome_of(fixture: Fixture) -> Response | Failure:
@@ -174,6 +191,55 @@ def check_answer(connector: Connector, fixture: Fixture) -> list[Finding]:
     return []
 
 
+def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
+    """Compare what the engine reads from a recorded list with what is expected."""
+    look = reconcile_of(connector, fixture)
+    assert look is not None
+    reader = answers.read_list if step_of(fixture) == "list" else answers.read_redelivery
+    answer = reader(connector, look, outcome_of(fixture))
+    wanted = fixture.value.get("answer", {"kind": "ok"})
+    if any(getattr(answer, name) != wanted[name] for name in ("kind", "cause") if name in wanted):
+        text = say(
+            f"回应应读作 {answer.kind} {answer.cause}：{answer.detail}",
+            f"The response reads as {answer.kind} {answer.cause}: {answer.detail}",
+        )
+        return [fixture.finding("C05", text, "/answer")]
+    if answer.kind != "ok" or step_of(fixture) != "list":
+        return []
+    try:
+        page = {
+            "items": [_listed(connector, fixture, look, one) for one in answer.output["items"]],
+            "next": reconcile.next_page(look, answer.output),
+        }
+    except EngineError as no:
+        return [fixture.finding("C05", no.say, "/response")]
+    if same(page, fixture.value.get("page")):
+        return []
+    text = say(f"读出的一页应为 {_json(page)}", f"The page should be {_json(page)}")
+    return [fixture.finding("C05", text, "/page")]
+
+
+def _listed(connector: Connector, fixture: Fixture, look: Reconcile, item: Any) -> Any:
+    """Return an item the way fixtures write it: a delivery's facts, or the events it becomes."""
+    if look.redeliver is not None:
+        one = reconcile.delivery(look, item)
+        facts = {"id": one.id, "message_id": one.message_id, "type": one.type}
+        return {**facts, "at": one.at.isoformat(), "is_failed": one.is_failed}
+    made = reconcile.rebuilt(look, item)
+    fired = triggers.read(connector.triggers[fixture.key], made.headers, made.raw)
+    return [_told(one) for one in fired]
+
+
+def _told(one: triggers.Fired) -> dict[str, Any]:
+    return {
+        "type": one.type,
+        "dedupe_key": one.dedupe_key,
+        "subject": one.subject,
+        "occurred_at": one.occurred_at.isoformat() if one.occurred_at else None,
+        "data": one.data,
+    }
+
+
 def check_delivery(connector: Connector, fixture: Fixture) -> list[Finding]:
     """Compare the events the engine reads from the recorded delivery with what is expected."""
     trigger = connector.triggers[fixture.key]
@@ -183,16 +249,7 @@ def check_delivery(connector: Connector, fixture: Fixture) -> list[Finding]:
         fired = triggers.read(trigger, delivery.get("headers", {}), raw)
     except EngineError as no:
         return [fixture.finding("C05", no.say, "/delivery")]
-    built = [
-        {
-            "type": one.type,
-            "dedupe_key": one.dedupe_key,
-            "subject": one.subject,
-            "occurred_at": one.occurred_at.isoformat() if one.occurred_at else None,
-            "data": one.data,
-        }
-        for one in fired
-    ]
+    built = [_told(one) for one in fired]
     if not same(built, fixture.value.get("events")):
         text = say(f"事件应为 {_json(built)}", f"The events should be {_json(built)}")
         return [fixture.finding("C05", text, "/events")]

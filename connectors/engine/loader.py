@@ -18,6 +18,7 @@ from connectors.engine.connector import (
     Field,
     Http,
     LifecycleStep,
+    Reconcile,
     RequestTemplate,
     Trigger,
 )
@@ -307,6 +308,27 @@ class _Builder:
             data=merged.get("data"),
             schema=self._schema(schema, f"/triggers/{key}/schema") if schema else None,
             sample=one.get("sample", {}),
+            reconcile=self._reconcile(key, merged.get("reconcile")),
+        )
+
+    def _reconcile(self, key: str, one: dict[str, Any] | None) -> Reconcile | None:
+        if one is None:
+            return None
+        schema = one.get("input", {"type": "object", "properties": {}})
+        following = one["list"].get("next", {})
+        of_next = "${header.link}" if "link" in following else following.get("value")
+        page = {"items": one["list"]["items"]}
+        return Reconcile(
+            kind=one["kind"],
+            input=self._schema(schema, f"/triggers/{key}/reconcile/input"),
+            request=self._request(one["list"]["request"]),
+            page={"object": {**page, "next": {"optional": of_next}} if of_next else page},
+            link=following.get("link"),
+            item={"object": one["delivery"] if one["kind"] == "deliveries" else one["event"]},
+            redeliver=self._request(one["redeliver"]["request"]) if "redeliver" in one else None,
+            keeps_hours=one["keeps_hours"],
+            errors=self._errors(one),
+            envelope=self._envelope(one),
         )
 
 

@@ -7,13 +7,27 @@ from typing import Any
 
 from connectors.engine import auth, mapping, schemas, templates, urls
 from connectors.engine.auth import CannotBuild
-from connectors.engine.connector import Action, ConnectionValues, Connector, RequestTemplate
+from connectors.engine.connector import (
+    Action,
+    ConnectionValues,
+    Connector,
+    Reconcile,
+    RequestTemplate,
+)
 from connectors.engine.findings import Problem, say
 from connectors.engine.functions import EvaluationError
 from kernel import documents
 from kernel.http import Request
 
-__all__ = ["CannotBuild", "action_of", "build", "build_lifecycle", "build_token"]
+__all__ = [
+    "CannotBuild",
+    "action_of",
+    "build",
+    "build_lifecycle",
+    "build_list",
+    "build_redelivery",
+    "build_token",
+]
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 MAX_BODY_BYTES = 1 << 20
@@ -66,6 +80,35 @@ def build_lifecycle(
     activation = {"effect_key": "", **facts, "settings": connection.settings}
     extra = {"Idempotency-Key": str(effect_key)} if effect_key else {}
     return _request(connector, found.request, connection, activation, extra)
+
+
+def build_list(
+    connector: Connector,
+    reconcile: Reconcile,
+    connection: ConnectionValues,
+    input: Any,  # noqa: A002 - the word of the manifest
+    look: Mapping[str, Any],
+) -> Request:
+    """Return the request for a page of what an app lists; `look` is {since, page}."""
+    activation = {"input": input, "settings": connection.settings, "look": look}
+    request = _request(connector, reconcile.request, connection, activation, {})
+    return replace(request, may_repeat=True)
+
+
+def build_redelivery(
+    connector: Connector,
+    reconcile: Reconcile,
+    connection: ConnectionValues,
+    input: Any,  # noqa: A002 - the word of the manifest
+    delivery_id: Any,
+) -> Request:
+    """Return the request that asks an app to send one of its deliveries again."""
+    if reconcile.redeliver is None:
+        text = say("这个应用不能重发", "This app cannot send anything again")
+        raise CannotBuild("config", text)
+    look = {"id": delivery_id}
+    activation = {"input": input, "settings": connection.settings, "look": look}
+    return _request(connector, reconcile.redeliver, connection, activation, {})
 
 
 def build_token(connector: Connector, connection: ConnectionValues) -> Request | None:

@@ -139,11 +139,16 @@ def _format(error: Any) -> Say:
     return say(f"应为{zh}", f"This must be {en}")
 
 
+def _nothing(_error: Any) -> Say:
+    return say("这里不能写这一项", "This has no place here")
+
+
 _MAKERS: dict[str, Callable[[Any], Say]] = {
     "required": _required,
     "type": _type,
     "additionalProperties": _extra,
     "format": _format,
+    "falseSchema": _nothing,
 }
 _LIMITS = {
     "enum": ("不在可选值之内", "This is not one of the choices"),

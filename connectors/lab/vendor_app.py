@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from connectors.engine import schemas, templates
 from connectors.engine.connector import Connector, LifecycleStep, RequestTemplate
 from connectors.engine.nodes import Path
-from connectors.lab import vendor_answers, vendor_pages
+from connectors.lab import vendor_answers, vendor_looks, vendor_pages
 from connectors.lab.vendor_calls import Answer, Call, Refused, refusal
 from connectors.lab.vendor_events import Emitter
 from connectors.lab.vendor_ledger import Ledger, digest
@@ -21,14 +21,14 @@ from connectors.lab.vendor_server import Dropped
 from kernel import documents
 from kernel.errors import Problem
 
-MODES = ("ok", "down", "reject", "slow", "unauthorized", "rate_limited", "lost")
+MODES = ("ok", "down", "reject", "slow", "unauthorized", "rate_limited", "lost", "lossy")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One address of the vendor: an action or a lifecycle step."""
+    """One address of the vendor: an action, a lifecycle step or a look for missing events."""
 
     key: str
     kind: str
@@ -49,8 +49,9 @@ class VendorApp:
         self.bodies = {
             key: vendor_answers.body_schema(action) for key, action in connector.actions.items()
         }
-        parts: dict[str, Any] = {**connector.actions, **connector.lifecycle}
-        self.routes = [route_of(key, one.request, _kind(one)) for key, one in parts.items()]
+        self.looks = vendor_looks.looks_of(connector)
+        self.parts: dict[str, Any] = {**self.looks, **connector.actions, **connector.lifecycle}
+        self.routes = [route_of(key, one.request, _kind(one)) for key, one in self.parts.items()]
         self.steps: dict[str, Callable[[Call, Mapping[str, Any]], dict[str, Any]]] = {
             "install": self._install,
             "uninstall": self._uninstall,
@@ -91,6 +92,10 @@ class VendorApp:
             installation = self._authorized(route, call)
             if route.kind == "lifecycle":
                 answer = self._step(route, call, installation)
+            elif route.kind == "look":
+                look = self.looks[route.key]
+                answer = vendor_looks.answer(self.connector, self.ledger, look, call, installation)
+                self.emitter.bell.set()
             else:
                 answer = self._act(route, call, installation)
         except Refused as no:
@@ -147,7 +152,7 @@ class VendorApp:
 
     def _authorized(self, route: Route, call: Call) -> str | None:
         """Return the installation whose key came along; raises 401."""
-        part: Any = self.connector.lifecycle.get(route.key) or self.connector.actions[route.key]
+        part = self.parts[route.key]
         way = self.connector.auth_by_id(None)
         if part.request.auth == "none" or way is None or way.kind == "none":
             return None
@@ -263,19 +268,30 @@ class VendorApp:
             return Answer(200, self.behave(body), {})
         if name == "emit":
             return Answer(202, self.emit(body), {})
+        if name == "subscribe":
+            return Answer(201, self._subscribe_by_hand(body), {})
         if name == "reset":
             self.ledger.reset()
             return Answer(200, {"reset": True}, {})
         raise refusal(404, "NO_ROUTE", "There is nothing here")
 
+    def _subscribe_by_hand(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send events to an address as if somebody had typed it in; {url, secret, event_types?}."""
+        url, secret = str(body["url"]), str(body["secret"])
+        types = [str(one) for one in body.get("event_types") or ["*"]]
+        key = "sub_" + secrets.token_hex(8)
+        return {"id": self.ledger.subscribe(key, "by-hand", url, types, secret)["id"]}
+
     def behave(self, stated: Mapping[str, Any]) -> dict[str, Any]:
-        """Switch a fault on or off; {mode, seconds?, times?, case?}."""
+        """Switch a fault on or off; {mode, seconds?, times?, case?, share?}."""
         mode = stated.get("mode")
         if mode not in MODES:
             raise refusal(422, "INVALID", f"mode is one of {', '.join(MODES)}")
         if "seconds" in stated:
             stated = {**stated, "seconds": float(stated["seconds"])}
-        kept = {name: stated[name] for name in ("mode", "seconds", "times", "case")
+        if "share" in stated:
+            stated = {**stated, "share": min(max(float(stated["share"]), 0.0), 1.0)}
+        kept = {name: stated[name] for name in ("mode", "seconds", "times", "case", "share")
                 if name in stated}  # fmt: skip
         self.ledger.set_switch("behaviour", kept if mode != "ok" else {})
         return kept
@@ -291,6 +307,8 @@ class VendorApp:
 
 
 def _kind(part: Any) -> str:
+    if isinstance(part, vendor_looks.Look):
+        return "look"
     return "lifecycle" if isinstance(part, LifecycleStep) else "action"
 
 

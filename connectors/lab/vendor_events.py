@@ -1,5 +1,6 @@
 """The sending side of a lab vendor: signed events to its subscribers, tried again until taken."""
 
+import hmac
 import http.client
 import json
 import random
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.engine.connector import Connector
-from connectors.lab import vendor_answers
+from connectors.lab import vendor_answers, vendor_looks
 from connectors.lab.vendor_ledger import Ledger
 from kernel import clock, documents
 from webhooks import signing
@@ -60,7 +61,8 @@ class Emitter:
             if any(one in ("*", trigger.event) for one in json.loads(row["types"]))
         ]
         ids: list[str] = []
-        now = time.time()
+        now, lost = time.time(), 0
+        share = self._share_lost()
         with self.ledger.lock:
             self.ledger.run("BEGIN")
             for _ in range(count):
@@ -69,15 +71,22 @@ class Emitter:
                 ids.append(event_id)
                 body = documents.dump(self._body(trigger_key, data)).decode()
                 for row in wanted:
+                    state = "lost" if random.random() < share else "waiting"  # noqa: S311
+                    lost += state == "lost"
                     self.ledger.run(
-                        "INSERT INTO emission (event, trigger, subscription, body, next_at, at)"
-                        " VALUES (?, ?, ?, ?, ?, ?)",
-                        event_id, trigger_key, row["id"], body, now, now,
+                        "INSERT INTO emission (event, trigger, subscription, body, state,"
+                        " next_at, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        event_id, trigger_key, row["id"], body, state, now, now,
                     )  # fmt: skip
             self.ledger.set_switch("sequence", self.sequence)
             self.ledger.run("COMMIT")
         self.bell.set()
-        return {"events": ids, "subscriptions": len(wanted)}
+        return {"events": ids, "subscriptions": len(wanted), "lost": lost}
+
+    def _share_lost(self) -> float:
+        """Return which part of the events is never sent, as if the network had lost them."""
+        stated = self.ledger.switch("behaviour") or {}
+        return float(stated.get("share", 0.3)) if stated.get("mode") == "lossy" else 0.0
 
     def _body(self, trigger_key: str, data: Any) -> Any:
         sample = vendor_answers.sample_data(self.connector, trigger_key)
@@ -130,13 +139,18 @@ class Emitter:
             self._record(row, "waiting", status)
 
     def _signed(self, row: Any) -> dict[str, str]:
-        moment = clock.now()
-        sample = self.connector.triggers[row["trigger"]].sample
-        signed = signing.sign(row["event"], row["body"].encode(), [row["secret"]], moment)
+        trigger, raw = self.connector.triggers[row["trigger"]], row["body"].encode()
+        own = vendor_looks.own_id(trigger, row["event"])
+        if trigger.verify["scheme"] == "github":
+            seal = hmac.digest(row["secret"].encode(), raw, "sha256").hex()
+            signed = {"X-Hub-Signature-256": f"sha256={seal}", **own}
+        else:
+            signed = {**own, **signing.sign(row["event"], raw, [row["secret"]], clock.now())}
+        taken = {name.lower() for name in signed}
         return {
             "Content-Type": "application/json",
-            **{name: value for name, value in sample.get("headers", {}).items()
-               if name.lower() != "webhook-id"},
+            **{name: value for name, value in trigger.sample.get("headers", {}).items()
+               if name.lower() not in taken},
             **signed,
         }  # fmt: skip
 

@@ -175,6 +175,41 @@ class Ledger:
         """Forget a subscription; False when there was none."""
         return bool(self.run("DELETE FROM subscription WHERE id = ? RETURNING id", key))
 
+    # what was sent
+
+    def sent(
+        self,
+        installation: str | None,
+        since: float,
+        beside: int | None,
+        limit: int,
+        *,
+        is_newest_first: bool,
+    ) -> list[sqlite3.Row]:
+        """Return emissions to one installation's subscriptions (to all without one), in order.
+
+        `beside` is the row that the page before ended with.
+        """
+        sign = -1 if is_newest_first else 1
+        beside = sign * (beside or 0) if beside or not is_newest_first else -(2**62)
+        return self.run(
+            "SELECT e.* FROM emission e LEFT JOIN subscription s ON s.id = e.subscription"
+            " WHERE e.at >= ? AND (? IS NULL OR s.installation = ?)"
+            " AND ? * e.id > ? ORDER BY ? * e.id LIMIT ?",
+            since, installation, installation, sign, beside, sign, limit,
+        )  # fmt: skip
+
+    def send_again(self, emission_id: int) -> bool:
+        """Put an emission back into the queue; False when there is none."""
+        return bool(
+            self.run(
+                "UPDATE emission SET state = 'waiting', tries = 0, next_at = ? WHERE id = ?"
+                " RETURNING id",
+                time.time(),
+                emission_id,
+            )
+        )
+
     # switches
 
     def switch(self, name: str) -> Any:

@@ -90,12 +90,14 @@ MODES: dict[str, Say] = {
     "unauthorized": say("凭据失效（401）", "Credentials refused (401)"),
     "rate_limited": say("限流（429）", "Rate limited (429)"),
     "lost": say("处理后断线（没有回应）", "Work done, answer lost"),
+    "lossy": say("丢失约三成回调（不再重发）", "Loses three in ten webhooks for good"),
 }
 STATES: dict[str, Say] = {
     "waiting": say("等待发送", "Waiting"),
     "taken": say("已接收", "Taken"),
     "refused": say("被拒收", "Refused"),
     "dropped": say("已取消订阅", "Unsubscribed"),
+    "lost": say("已丢失", "Lost"),
 }
 
 

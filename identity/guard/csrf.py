@@ -25,18 +25,28 @@ def check(session_id: str | None) -> None:
     """Refuse an unsafe request from another site or without this browser's token."""
     if request.method in SAFE_METHODS:
         return
+    check_place()
+    sent = sent_token()
+    bound = f"session|{session_id}" if session_id is not None else f"visit|{cookies.visit()}"
+    if not sent or (session_id is None and cookies.visit() is None):
+        raise stale()
+    if not proofs.is_signed("csrf", bound, sent):
+        raise stale()
+
+
+def sent_token() -> str:
+    """Return the token that came along, by header or by form."""
+    return request.headers.get("X-CSRF-Token") or request.form.get("csrf_token", "")
+
+
+def check_place() -> None:
+    """Refuse a request that another website's page has sent."""
     if not _comes_from_here():
         raise Forbidden(
             N_("This request came from another website"),
             N_("We did nothing. If you meant it, do it again on our own page."),
             code="cross_site",
         )
-    sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf_token", "")
-    bound = f"session|{session_id}" if session_id is not None else f"visit|{cookies.visit()}"
-    if not sent or (session_id is None and cookies.visit() is None):
-        raise _stale()
-    if not proofs.is_signed("csrf", bound, sent):
-        raise _stale()
 
 
 def _comes_from_here() -> bool:
@@ -53,7 +63,8 @@ def _comes_from_here() -> bool:
     return sent.netloc in (request.host, ours.netloc)
 
 
-def _stale() -> Forbidden:
+def stale() -> Forbidden:
+    """Say that a form's token is not this browser's."""
     return Forbidden(
         N_("This page was open for too long"),
         N_("We did nothing. Go back, reload the page and send it again."),

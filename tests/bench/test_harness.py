@@ -134,7 +134,7 @@ def server(answer):
 
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.daemon_threads = True
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.03,), daemon=True).start()
     yield made.server_address[1]
     made.shutdown()
     made.server_close()

@@ -5,8 +5,9 @@ import re
 import pytest
 from factories.catalog import manifest_text
 from factories.identity import make_member, make_organization, sign_in
+from factories.marketplace import stock_the_shop
 
-from catalog import bundles, search, seed
+from catalog import bundles, search
 from kernel.database import EVERY, transaction
 
 HTML = {"Accept": "text/html"}
@@ -40,8 +41,7 @@ PUBLIC = [
 
 @pytest.fixture
 def hub(database):
-    with transaction(EVERY) as session:
-        seed.seed(session, include_demo=True)
+    stock_the_shop()
     return database
 
 

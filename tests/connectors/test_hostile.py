@@ -9,7 +9,7 @@ import time
 from decimal import Decimal
 
 import pytest
-from factories.machine import slowness
+from factories.machine import best
 
 from connectors import flow_checks, flow_editing, mapping_rows
 from connectors.engine import budget, expressions, mapping, schemas, yaml_lines
@@ -80,17 +80,6 @@ MAPPINGS = {
 }
 
 
-def best(work, tries=3):
-    """The least time of some tries, as a quiet machine would have taken it, and the result."""
-    found = []
-    for _ in range(tries):
-        slower = slowness()
-        started = time.thread_time()
-        result = work()
-        found.append((time.thread_time() - started) / slower)
-    return min(found), result
-
-
 def carry_out(plan):
     try:
         return plan.apply(ACTIVATION)
@@ -101,7 +90,7 @@ def carry_out(plan):
 @pytest.mark.parametrize("name", MAPPINGS)
 def test_a_mapping_ends_within_a_blink(name):
     plan = mapping.prepare(MAPPINGS[name])
-    seconds, _ = best(lambda: carry_out(plan))
+    seconds, _ = best(lambda: carry_out(plan), enough=BLINK)
     assert seconds < BLINK
 
 
@@ -175,7 +164,7 @@ def test_a_condition_ends_within_a_blink(source):
             return stopped
 
     expressions.compile(source)
-    assert best(work)[0] < BLINK
+    assert best(work, enough=BLINK)[0] < BLINK
 
 
 # --- what an app is given ------------------------------------------------------------------------
@@ -211,7 +200,7 @@ LINES = {
     ids=range(8),
 )
 def test_an_input_is_judged_within_a_blink(value):
-    seconds, found = best(lambda: schemas.problems(LINES, value, "/input"))
+    seconds, found = best(lambda: schemas.problems(LINES, value, "/input"), enough=BLINK)
     assert seconds < BLINK
     assert 1 <= len(found) <= schemas.MAX_PROBLEMS
     assert all(one.say["zh"] and one.say["en"] for one in found)

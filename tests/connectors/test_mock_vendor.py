@@ -9,13 +9,20 @@ import time
 import pytest
 from standardwebhooks import Webhook
 
-from connectors.engine import answers, flow_templates, loader, requests
+from connectors.engine import answers, flow_templates, loader, reconcile, requests
 from connectors.engine.connector import ConnectionValues
-from connectors.lab import mock_vendor, vendor_answers, vendor_events
+from connectors.lab import (
+    mock_vendor,
+    vendor_answers,
+    vendor_calls,
+    vendor_events,
+    vendor_looks,
+)
 from connectors.lab.vendor_server import Server
-from kernel import documents
+from kernel import clock, documents
 from kernel.http import Failure, Response, send
 from kernel.settings import settings_override
+from webhooks import signing
 
 FACTS = {
     "installation": {"id": "ins_1"},
@@ -474,3 +481,85 @@ def test_a_connection_that_was_closed_meanwhile_is_no_try():
         url, kept = f"http://127.0.0.1:{listening.getsockname()[1]}/in/x", {}
         assert [vendor_events.post(url, {}, b"{}", kept) for _ in range(2)] == [202, 202]
         thread.join()
+
+
+# --- looks for missing events --------------------------------------------------------------------
+
+
+def subscribed(vendor, url, installation="ins_1"):
+    bare = ConnectionValues({"base_url": vendor.url})
+    named = {"installation": {"id": installation}}
+    key = lifecycle(vendor, "install", bare, **named).output["credentials"]
+    values = ConnectionValues({"base_url": vendor.url}, "key", key)
+    assert lifecycle(vendor, "subscribe", values, hook={"url": url}, **named).kind == "ok"
+    return values
+
+
+def listed(vendor, key, values, given=None, **look):
+    """Every item of a vendor's list, over all its pages, and how many pages that were."""
+    connector = vendor.app.connector
+    plan = connector.triggers[key].reconcile
+    found, page, pages = [], None, 0
+    while True:
+        asked = {"page": page, **look}
+        request = requests.build_list(connector, plan, values, given or {}, asked)
+        answer = answers.read_list(connector, plan, send(request))
+        assert answer.kind == "ok", answer
+        found += answer.output["items"]
+        page, pages = reconcile.next_page(plan, answer.output), pages + 1
+        if page is None:
+            return plan, found, pages
+
+
+def test_a_vendor_that_loses_webhooks_lists_them_all_the_same(vendors, sink):
+    shop = vendors["demo-shop"]
+    values = subscribed(shop, sink.url)
+    shop.app.behave({"mode": "lossy", "share": 0.3})
+    sent = shop.app.emit({"trigger": "order_paid", "count": 120})
+    assert 10 < sent["lost"] < 70
+    taken = {one[1]["webhook-id"]: one for one in sink.wait(120 - sent["lost"])}
+    plan, items, pages = listed(shop, "order_paid", values, since="2026-01-01T00:00:00Z")
+    assert pages == 3
+    made = [reconcile.rebuilt(plan, item) for item in items]
+    assert [one.headers["webhook-id"] for one in made] == sent["events"]
+    # what is listed is word for word what the webhook brought
+    bodies = {one.headers["webhook-id"]: documents.parse(one.raw) for one in made}
+    assert all(bodies[key] == documents.parse(one[2]) for key, one in taken.items())
+
+
+def test_a_vendor_lists_what_is_new_and_what_is_its_callers(vendors, sink):
+    shop = vendors["demo-shop"]
+    values = subscribed(shop, sink.url)
+    shop.app.emit({"trigger": "order_paid", "count": 2})
+    assert listed(shop, "order_paid", values, since="2126-01-01T00:00:00Z")[1] == []
+    other = subscribed(shop, sink.url + "2", installation="ins_2")
+    assert listed(shop, "order_paid", other, since="2026-01-01T00:00:00Z")[1] == []
+    assert len(listed(shop, "order_paid", values, since="2026-01-01T00:00:00Z")[1]) == 2
+
+
+def test_every_connector_that_looks_has_a_vendor_that_lists_and_sends_again(tmp_path, sink):
+    running = mock_vendor.serve(["github"], base_port=0, state_dir=tmp_path)
+    try:
+        app = running["github"].app
+        app.behave({"mode": "lossy", "share": 1})
+        app._subscribe_by_hand({"url": sink.url, "secret": "example-secret"})
+        sent = app.emit({"trigger": "issues", "count": 3})
+        assert sent["lost"] == 3
+        call = vendor_calls.Call("GET", "/x", {"per_page": "2"}, {}, b"", {})
+        look = app.looks["push.list"]
+        page = vendor_looks.answer(app.connector, app.ledger, look, call, None)
+        found = [reconcile.delivery(look.plan, one) for one in page.body]
+        assert [one.message_id for one in found] == sent["events"][:0:-1]
+        assert {(one.type, one.is_failed) for one in found} == {("github.issues", True)}
+        assert "cursor=" in page.headers["Link"]
+        again = vendor_calls.Call("POST", "/x", {}, {}, b"", {"id": str(found[0].id)})
+        redeliver = app.looks["push.redeliver"]
+        assert vendor_looks.answer(app.connector, app.ledger, redeliver, again, None).status == 202
+        ((_, headers, raw),) = sink.wait(1)
+        assert headers["x-github-delivery"] == found[0].message_id
+        options = ("github", raw, headers, ("example-secret",), {}, clock.now())
+        assert signing.verify(*options).dedupe_id == found[0].message_id
+        page = vendor_looks.answer(app.connector, app.ledger, look, call, None)
+        assert not reconcile.delivery(look.plan, page.body[0]).is_failed
+    finally:
+        running.close()

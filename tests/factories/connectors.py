@@ -132,7 +132,7 @@ def vendor():
         request_queue_size = 128
 
     server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.03,), daemon=True).start()
     port = server.server_address[1]
     target.url = f"http://127.0.0.1:{port}"
     try:
@@ -256,7 +256,13 @@ class Shop:
 
 def start_runs(session, events) -> None:
     """Route events and leave their runs as due."""
-    routing.route(session, events, Routed("nobody", room=0))
+    plan_runs(session, events, Routed("nobody", room=0))
+
+
+def plan_runs(session, events, routed) -> None:
+    """Route events to flows alone."""
+    planned = routing.plan(session, events, routed)
+    fan_out.write_down(session, [planned] if planned else [], routed)
 
 
 def ready(event: Event) -> ReadyEvent:

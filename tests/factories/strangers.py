@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from factories import catalog as shelf
 from factories.connectors import make_connection, make_flow, order_document
@@ -14,14 +14,18 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel
 
 from catalog import event_types, releases
-from connectors.tables import Run, Step
+from connectors.tables import Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
-from kernel import ids
+from kernel import clock, ids
 from kernel.database import EVERY, reading, transaction
 from marketplace.tables import Installation, Rollout, RolloutStep
-from webhooks import endpoints, sources
-from webhooks.tables import Attempt, Delivery
+from webhooks import bulk_replays, endpoints, portals, sources
+from webhooks.keeping import chunks, records, rules, sealed_files, stores
+from webhooks.keeping.rules import Rule
+from webhooks.keeping.tables import DataExport, Erasure
+from webhooks.keeping.turns import Lease
+from webhooks.tables import Attempt, Backlog, Delivery, Event, Quota, Refusals, Usage
 
 MOMENT = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
 # every text of the neighbour's holds this word, and the tables keep it as it was written
@@ -62,6 +66,8 @@ def make_neighbour(number: int = 1) -> Neighbour:
     with transaction(EVERY) as session:
         made = _make_people(session, number)
         _make_intake(session, made)
+        _make_counts(session, made)
+        _make_kept(session, made)
         _make_flows(session, made)
         _make_installations(session, made)
         _make_catalogue(session, made, number)
@@ -138,14 +144,97 @@ def _make_intake(session, made: Neighbour) -> None:
             response_body=WORD.encode(),
         )
     )
+    bulk = bulk_replays.begin(session, owner, endpoint.id, since=MOMENT)
     made.secrets += [SECRET, endpoints.secret_of(endpoint), sources.secret_of(source)]
     made.secrets.append(sources.url_of(source).rpartition("/")[2])
+    link = portals.create(
+        session,
+        owner,
+        subscriber_name=f"{WORD} partner",
+        event_types=["order.*"],
+        expires_at=clock.now() + timedelta(days=9),
+    )
+    address, _ = portals.offer(session, owner, link.id, 60)
+    made.secrets.append(address.rpartition("/")[2])
     made.ids |= {
+        "link_id": [link.id],
+        "subscriber_id": [link.subscriber_id],
         "source_id": [source.id],
         "token": [source.id],
         "endpoint_id": [endpoint.id],
         "event_id": [event],
         "delivery_id": [delivery.id],
+        "bulk_replay_id": [bulk.id],
+    }
+
+
+def _make_counts(session, made: Neighbour) -> None:
+    owner, (source_id, *_) = made.organization_id, made.ids["source_id"]
+    session.add(Quota(organization_id=owner, id=owner, per_minute=1234))
+    session.add(Usage(organization_id=owner, id=f"0000001 {source_id}", hour=MOMENT, accepted=1))
+    session.add(Backlog(organization_id=owner, id=owner, events=1, counted_at=MOMENT))
+    session.add(Refusals(organization_id=owner, id=source_id, counts={}, latest=[]))
+    session.add(
+        Reconciliation(
+            organization_id=owner,
+            id=source_id,
+            connection_id="con_none",
+            input={"repo": WORD},
+            next_at=MOMENT,
+            look_at=MOMENT,
+            cursor=MOMENT,
+        )
+    )
+    session.flush()
+
+
+def _make_kept(session, made: Neighbour) -> None:
+    """Write rules, an archived event, an export that can be downloaded, and an erasure."""
+    owner = made.organization_id
+    rule = rules.decide(
+        session, owner, Rule(event_types=f"{WORD}.*" if WORD.isidentifier() else "kept.*")
+    )
+    old = make_event(session, owner, type=f"{WORD}.old", subject=WORD, body=f'"{WORD}"'.encode())
+    session.get(Event, (owner, old)).state = "routed"
+    session.flush()
+    lease = Lease(owner, "wrk_test", 1, MOMENT)
+    chunk = chunks.write(lease, f"{WORD}.*", records.collect(session, owner, [old]))
+    session.add(chunk)
+    session.flush()
+    records.drop(session, owner, [old], MOMENT)
+    export = DataExport(
+        organization_id=owner,
+        id=ids.new_id("exp"),
+        from_at=MOMENT,
+        until_at=MOMENT,
+        event_types=f"{WORD}.*",
+        requested_by_name=WORD,
+        state="done",
+        key=f"{owner}/exports/exp.1.yfx",
+        digest="00",
+        byte_count=len(WORD),
+        expires_at=MOMENT + timedelta(days=3650),
+    )
+    context = f"{owner}|data_export|{export.id}|{export.key}"
+    stores.store().put(export.key, sealed_files.seal([WORD.encode()], context))
+    session.add(export)
+    erasure = Erasure(
+        organization_id=owner,
+        id=ids.new_id("ers"),
+        kind="subject",
+        value_mark=WORD,
+        requested_by_name=WORD,
+        state="done",
+    )
+    session.add(erasure)
+    session.flush()
+    made.ids |= {
+        "rule_id": [rule.id],
+        "chunk_id": [chunk.id],
+        "day": [chunk.day],
+        "archived_event_id": [old],
+        "export_id": [export.id],
+        "erasure_id": [erasure.id],
     }
 
 
@@ -260,6 +349,7 @@ def _make_catalogue(session, made: Neighbour, number: int) -> None:
         "app_id": [release.app_id],
         "app_key": [key],
         "event_type": [name],
+        "version": ["1"],
         "type_id": [own.id],
     }
 
@@ -277,6 +367,9 @@ def make_stranger() -> Stranger:
         return Stranger(organization.id, owner, key, flow.id)
 
 
+OWNERS = ("id", "organization_id", "user_id")
+
+
 def everything_but(*own: str) -> dict[str, set[str]]:
     """Return every row of every table as text, but for rows of these organizations and people.
 
@@ -287,11 +380,10 @@ def everything_but(*own: str) -> dict[str, set[str]]:
         for table in SQLModel.metadata.sorted_tables:
             if table.name == "login_throttle":
                 continue
-            rows = session.execute(text(f'SELECT * FROM "{table.name}"')).mappings()
+            rows = session.execute(text(f'SELECT * FROM "{table.name}"'))
+            owners = [number for number, name in enumerate(rows.keys()) if name in OWNERS]
             found[table.name] = {
-                repr(sorted(row.items()))
-                for row in rows
-                if not {*own} & {row.get("organization_id"), row.get("user_id"), row["id"]}
+                repr(row) for row in rows if not any(row[number] in own for number in owners)
             }
     return found
 

@@ -5,17 +5,53 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from factories import identity
+
 from kernel import clock
-from kernel.database import EVERY, reading, transaction
+from kernel.database import EVERY, reading, transaction, write
+from kernel.http import Response
 from kernel.settings import settings_override
-from webhooks import endpoints, events, signing, sources
+from webhooks import endpoints, events, fan_out, ready, signing, sources
 from webhooks.events import NewEvent
+from webhooks.fan_out import Routed
 
 ORDER = {
     "order_no": "SO-1001",
     "lines": [{"sku": "A-1", "quantity": 2}],
     "total": {"value": "12.50", "currency": "CNY"},
 }
+
+
+OK = Response(status=200, headers={}, body=b"ok", truncated=False, elapsed_ms=1)
+
+
+def status(code, **headers) -> Response:
+    """An answer of a target."""
+    return Response(status=code, headers=headers, body=b"", truncated=False, elapsed_ms=1)
+
+
+def answering(*results):
+    """A sender that gives these results in turn, the last one for ever, and counts its calls."""
+    left = list(results)
+    sent = []
+
+    def send(requests):
+        sent.extend(requests)
+        return [left.pop(0) if len(left) > 1 else left[0] for _ in requests]
+
+    send.sent = sent
+    return send
+
+
+def seat_of_integrator(client) -> str:
+    """Sign a new organization's integrator in; returns the organization's id."""
+
+    def setup(session):
+        member = identity.make_member(session, role="integrator")
+        identity.sign_in(client, session, member)
+        return member.organization_id
+
+    return in_transaction(setup)
 
 
 def make_source(session, organization_id: str, **over):
@@ -69,6 +105,18 @@ def in_transaction(work):
         return work(session)
 
 
+def states(model) -> list[str]:
+    """The state of every row of a table, by id."""
+    return [one.state for one in rows(model)]
+
+
+def routed_by(worker_id: str, **over):
+    """Route what is new for a worker, as a drain does up to the commit."""
+    return write(
+        lambda session: fan_out.route(session, ready.take(session), Routed(worker_id, **over))
+    )
+
+
 class Sink:
     """A local HTTP target: remembers what came and answers as told."""
 
@@ -88,6 +136,7 @@ def sink():
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else every answer waits 40 ms for the caller's kernel
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -108,7 +157,7 @@ def sink():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.03,), daemon=True)
     thread.start()
     port = server.server_address[1]
     target.url = f"http://127.0.0.1:{port}/hook"

@@ -28,6 +28,7 @@ FORBIDDEN_NAMES = {
 KERNEL_FILES = {
     "addresses",
     "columns",
+    "rows",
     "__init__",
     "settings",
     "database",

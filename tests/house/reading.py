@@ -21,6 +21,7 @@ EDGES = {
     "messages",
     "doctor",
     "headers",
+    "hearing",
     "states",
     "status",
     "navigation",

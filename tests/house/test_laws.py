@@ -15,6 +15,7 @@ SYSTEM_MODULES = {
     "webhooks/fan_out.py",
     "webhooks/attempts.py",
     "webhooks/addresses.py",
+    "webhooks/keeping/turns.py",
     "connectors/routing.py",
     "connectors/advance.py",
     "connectors/claims.py",
@@ -45,8 +46,9 @@ def code(text, name="webhooks/broken.py"):
 def owned_classes():
     from kernel.tenancy import Owned
 
-    for package in reading.PACKAGES[1:]:
-        importlib.import_module(f"{package}.tables")
+    for path in reading.modules(*reading.PACKAGES[1:]):
+        if path.name == "tables.py":
+            importlib.import_module(reading.name(path).removesuffix(".py").replace("/", "."))
 
     def below(kind):
         for child in kind.__subclasses__():
@@ -89,7 +91,15 @@ LAWS = {
         lambda: laws.nouns_know_no_edge(code("from flask import request")),
     ),
     "imports at the top": (
-        lambda: laws.hidden_imports(parsed(), {"catalog/search.py:pinyin_words"}),
+        lambda: laws.hidden_imports(
+            parsed(),
+            # the last two: a hub's watcher imports nothing of the hub
+            {
+                "catalog/search.py:pinyin_words",
+                "marketplace/cli.py:main",
+                "marketplace/cli.py:_run",
+            },
+        ),
         lambda: laws.hidden_imports(code("def f():\n    import identity.members")),
     ),
     "outbound through the guard": (

@@ -8,8 +8,10 @@ import yaml
 from flask import Flask
 from house.reading import ROOT, modules, tracked
 
-from kernel import queue
+from catalog import event_types
+from kernel import outbox, queue
 from kernel.settings import Settings, read_settings
+from webhooks import drain, events, fan_out, workers
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +19,24 @@ def built():
     from marketplace.app import create_app
 
     return create_app()
+
+
+def hooks():
+    """How many hang on each of the process's hook lists."""
+    lists = (
+        fan_out.ROUTERS, drain.STAGES, workers.HOLDERS, outbox.DOORS, queue.SWEEPS,
+        queue.HEARERS, event_types.PROVIDERS, events.TRACES,
+    )  # fmt: skip
+    return [len(one) for one in lists]
+
+
+def test_another_application_hangs_up_no_hook_twice(built):
+    from marketplace.app import create_app
+
+    before = hooks()
+    assert all(before)
+    create_app()
+    assert hooks() == before
 
 
 def guarded(app: Flask):

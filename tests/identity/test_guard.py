@@ -47,10 +47,10 @@ def test_every_route_of_identity_is_marked(app):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
-def test_a_route_without_a_mark_is_refused(app, owner, method):
+def test_a_route_without_a_mark_is_refused(own_app, owner, method):
     entered = []
-    app.add_url_rule("/naked", "naked", lambda: entered.append(1) or "in", methods=[method])
-    client = app.test_client()
+    own_app.add_url_rule("/naked", "naked", lambda: entered.append(1) or "in", methods=[method])
+    client = own_app.test_client()
     for headers in (PAGE, JSON, bearer(key_of(owner))):
         assert client.open("/naked", method=method, headers=headers).status_code == 403
     sign_in(client, None, owner)
@@ -212,15 +212,15 @@ def test_anonymous_forms_are_bound_to_a_visit(app, client):
     )
 
 
-def test_a_machine_door_ignores_cookies(app, owner):
+def test_a_machine_door_ignores_cookies(own_app, owner):
     from identity.guard import principal_or_none
 
-    @app.post("/machine")
+    @own_app.post("/machine")
     @public(csrf=False)
     def machine():
         return {"seen": principal_or_none() is not None}
 
-    client = app.test_client()
+    client = own_app.test_client()
     sign_in(client, None, owner)
     evil = {"Origin": "https://evil.example"}
     assert client.post("/machine", headers=evil).json == {"seen": False}

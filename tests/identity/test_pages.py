@@ -141,6 +141,7 @@ def test_unknown_closed_and_wrong_look_the_same(app, owner):
     assert next(iter(seen))[0] == 401
 
 
+@pytest.mark.costly
 def test_an_unknown_account_costs_the_same_work(app, owner):
     """The work of this process, so that a busy machine does not matter; the median of a few."""
     from identity import passwords
@@ -194,6 +195,7 @@ def test_signing_in_changes_the_session_and_ends_the_old_one(app, client, owner)
     assert thief.get("/me", headers=PAGE).status_code == 303
 
 
+@pytest.mark.costly
 def test_an_old_digest_is_renewed_at_sign_in(client, owner):
     with reading(EVERY) as session:
         before = session.get(User, owner.user_id).password_digest

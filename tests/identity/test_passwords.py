@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from identity import passwords
 from kernel.errors import Invalid
 
+pytestmark = pytest.mark.costly
+
 ABOUT = ("zhang.wei@minghua-steel.com", "张伟民", "明华精密钢铁")
 
 

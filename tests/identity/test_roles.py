@@ -10,7 +10,7 @@ connections:write sources:read sources:write events:read events:send events:repl
 endpoints:read endpoints:write
 deliveries:read deliveries:replay event_types:read event_types:write"""
 ALL = f"""{EVERYDAY} {WIRING} organization:write members:write api_keys:read api_keys:write
-audit:read apps:install orders:write"""
+audit:read apps:install orders:write data:keep data:export data:erase"""
 MATRIX = {
     "owner": ALL,
     "admin": ALL,

@@ -42,12 +42,20 @@ def axe_source():
     return (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
 
 
+# What would not be counted is not looked for: other rules, what only axe's own reports need,
+# paths to elements and a second look at style sheets.
+_LOOK = """grave => axe.run(document, {
+    rules: Object.fromEntries(axe._audit.rules
+        .filter(rule => !grave.includes(rule.impact)).map(rule => [rule.id, {enabled: false}])),
+    resultTypes: ['violations'], selectors: false, preload: false,
+})"""
+
+
 def barriers(page):
     """What axe finds on a page and calls serious or critical: rule, element, why."""
-    page.evaluate(axe_source() + ";0")
-    # without what only its own reports need: paths to elements and a second look at style sheets
-    options = {"resultTypes": ["violations"], "selectors": False, "preload": False}
-    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(axe_source() + ";0")
+    found = page.evaluate(_LOOK, GRAVE)["violations"]
     return [
         f"{one['id']}: {node['html'][:160]} ({node['failureSummary'].splitlines()[-1].strip()})"
         for one in found
@@ -57,10 +65,15 @@ def barriers(page):
 
 
 class Visitor:
-    """One person at one screen; remembers whatever the browser complained about."""
+    """One person at one screen; remembers whatever the browser complained about.
 
-    def __init__(self, browser, url, *, size=DESKTOP, language="zh-CN", person=None):
+    One who looks closely has axe at hand on every page, which is cheaper than to bring it to each.
+    """
+
+    def __init__(self, browser, url, *, size=DESKTOP, language="zh-CN", person=None, closely=False):
         self.context = browser.new_context(viewport=size, locale=language, base_url=url)
+        if closely:
+            self.context.add_init_script(axe_source())
         if person is not None:
             self.context.add_cookies(person.cookies())
         self.page = self.context.new_page()
@@ -95,12 +108,20 @@ class Visitor:
         self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
         assert not self.overhang(), f"{name}: {self.overhang()}"
 
+    @contextmanager
+    def at(self, size):
+        """Look at the same page at another screen, and come back to this one."""
+        usual = self.page.viewport_size
+        self.page.set_viewport_size(size)
+        yield
+        self.page.set_viewport_size(usual)
+
     def overhang(self):
-        """Say by how much the page is wider than the screen; empty when it fits."""
+        """Say by how much the page is wider than the screen; nothing when it fits."""
         wide = self.page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
-        return f"the page is {wide} px wider than the screen" if wide > 1 else ""
+        return [f"the page is {wide} px wider than the screen"] if wide > 1 else []
 
     def examine(self, name):
         """Keep a picture of a page on the way, and make sure that everybody can use it."""

@@ -2,14 +2,17 @@
 
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
 from factories.catalog import manifest_text
 
 from bench.hub import Hub
+from kernel import ids
 
 PASSWORD = "hebei-lantern-48-orchard"
 ORDERS, FLAWED = "order_paid", "reject"
@@ -56,6 +59,27 @@ class Person:
         ]
 
 
+class Partner:
+    """A subscriber in the portal of the factory: no account, only a link."""
+
+    def __init__(self, url: str, address: str) -> None:
+        self.url, self.http = url, requests.Session()
+        self.http.headers["Accept"] = "text/html"
+        page = self.http.post(address, timeout=30)
+        assert page.url.endswith("/portal"), page.text[-3000:]
+        self.token = re.search(r'name="csrf-token" content="([^"]+)"', page.text)[1]
+
+    def send(self, path: str, **form: Any) -> requests.Response:
+        """Send a form of the portal; a refusal is an error that shows the page."""
+        answer = self.http.post(
+            self.url + path, data={**form, "csrf_token": self.token}, timeout=60
+        )
+        assert answer.status_code < 400, f"{path}: {answer.status_code} {answer.text[-3000:]}"
+        return answer
+
+    cookies = Person.cookies
+
+
 class Town:
     """The hub, its people, and the addresses of what they have."""
 
@@ -69,8 +93,11 @@ class Town:
         # URL parameter, or the whole rule where the parameter alone says too little → values
         self.things: dict[str, list[str]] = {}
         self._install()
+        self._let_a_partner_in()
         self._let_orders_run()
+        self._miss_events()
         self._make_small_things()
+        self._let_an_event_grow_old()
         self._publish()
 
     def _keep(self, name: str, *values: str) -> None:
@@ -93,6 +120,28 @@ class Town:
         self._keep("flow_id", owner.call("GET", "/flows")["items"][0]["id"])
         self._keep("source_id", owner.call("GET", "/sources")["items"][0]["id"])
 
+    def _let_a_partner_in(self) -> None:
+        """Give a partner a portal, with a colour of its own and an endpoint that orders go to."""
+        asked = {
+            "subscriber_name": "北风物流 Nordwind",
+            "event_types": ["order.*", "shipment.dispatched"],
+            "origins": ["https://portal.example.com"],
+            "colour": "#7a1f5c",
+        }
+        link = self.owner.call("POST", "/portal-links", asked)
+        self.partner = Partner(self.url, link["url"])
+        made = self.partner.send(
+            "/portal/endpoints",
+            url=f"http://127.0.0.1:{self.hub.sink_port}/orders",
+            event_types=["order.*"],
+            description="仓库 Warehouse",
+        )
+        endpoint_id = re.search(r"/portal/endpoints/(ep_\w+)/", made.text)[1]
+        self._keep("link_id", link["id"])
+        self._keep("/portal/endpoints/<endpoint_id>", endpoint_id)
+        again = self.owner.call("POST", f"/portal-links/{link['id']}/addresses", {})
+        self._keep("/portal/enter/<secret>", again["url"].rpartition("/")[2])
+
     def _let_orders_run(self) -> None:
         """Let one order through, stop one at the ERP, and take in an event that does not fit."""
         shop, erp = self.hub.vendor("demo-shop"), self.hub.vendor("demo-erp")
@@ -105,6 +154,13 @@ class Town:
         erp.call("POST", "/_mock/behaviour", {"mode": "ok"})
         deliveries = wait_for(lambda: self.owner.call("GET", "/deliveries")["items"])
         self._keep("delivery_id", deliveries[0]["id"])
+        (partners, *_) = self.things["/portal/endpoints/<endpoint_id>"]
+        theirs = wait_for(
+            lambda: self.owner.call("GET", f"/deliveries?endpoint_id={partners}")["items"]
+        )
+        self._keep("/portal/deliveries/<delivery_id>", theirs[0]["id"])
+        again = {"endpoint_id": self.things["endpoint_id"][0], "since": "2020-01-01T00:00:00Z"}
+        self._keep("bulk_replay_id", self.owner.call("POST", "/bulk-replays", again)["id"])
         source = self.owner.call(
             "POST",
             "/sources",
@@ -123,12 +179,43 @@ class Town:
         found: list[dict[str, Any]] = self.owner.call("GET", f"/runs?state={state}")["items"]
         return found
 
+    def _miss_events(self) -> None:
+        """Let the shop lose a webhook that the hub fetches, and a look that cannot be made."""
+        owner, shop = self.owner, self.hub.vendor("demo-shop")
+        watched = next(
+            one["id"]
+            for one in owner.call("GET", "/sources")["items"]
+            if one["connection_id"] is not None
+        )
+        path = f"/sources/{watched}/reconciliation"
+
+        def look(mode: str, until: Callable[[Any], Any]) -> None:
+            shop.call("POST", "/_mock/behaviour", {"mode": mode, "share": 1})
+            shop.call("POST", "/_mock/emit", {"trigger": "order_cancelled", "count": 1})
+            owner.call("POST", path)
+            wait_for(lambda: until(owner.call("GET", path)))
+            shop.call("POST", "/_mock/behaviour", {"mode": "ok"})
+
+        look("lossy", lambda found: found["counts"]["fetched"])
+        cancelled = owner.call("GET", "/events?type=order.cancelled")["items"]
+        self._keep("event_id", cancelled[0]["id"])
+        look("unauthorized", lambda found: found["state"] == "trouble")
+        self._keep("source_id", watched)
+        token = {"key": "ghp-example-0123456789"}
+        named = {"connector": "github", "name": "代码库 Code", "fields": token}
+        owner.call("POST", "/connections", named)
+        # its card offers to ask GitHub
+        github = {"name": "仓库 Repository", "scheme": "github"}
+        self._keep("source_id", owner.call("POST", "/sources", github)["id"])
+
     def _make_small_things(self) -> None:
         owner = self.owner
         words = {"zh": "盘点完成", "en": "Stock counted by hand"}
         schema = {"type": "object", "properties": {"sku": {"type": "string"}}}
         named = {"name": "factory.counted", "title": words, "schema": schema, "sample": {}}
         owner.call("POST", "/custom-event-types", named)
+        schema = {"type": "object", "properties": {"sku": {"type": "string", "maxLength": 40}}}
+        owner.call("POST", "/custom-event-types", {**named, "schema": schema})
         link = {"name": "老账本", "open_url": "https://books.example.com/", "slot": "organization"}
         self._keep("installation_id", owner.call("POST", "/installations", link)["id"])
         self._keep("/toolbox/links/<installation_id>", self.things["installation_id"][-1])
@@ -139,6 +226,36 @@ class Town:
         draft = {"trigger": {"event": "order.paid", "version": None}, "steps": []}
         flow = owner.call("POST", "/flows", {"name": "草稿 Draft", "document": draft})
         self._keep("flow_id", flow["id"])
+
+    def _let_an_event_grow_old(self) -> None:
+        """Archive an event, take events along as a file, and erase what is about nobody."""
+        owner = self.owner
+        counted = {"type": "factory.counted", "data": {"sku": "A-1"}, "subject": "仓库 A-1"}
+        event_id = owner.call("POST", "/events", counted)["id"]
+        wait_for(lambda: owner.call("GET", f"/events/{event_id}")["state"] == "routed")
+        old_id = ids.first_id("evt", datetime.now(UTC) - timedelta(days=100))
+        store = sqlite3.connect(self.hub.folder / "hub.db", timeout=30)
+        with store:
+            store.execute(
+                "UPDATE event SET id = ?, received_at = datetime(received_at, '-100 days'),"
+                " created_at = datetime(created_at, '-100 days') WHERE id = ?",
+                (old_id, event_id),
+            )
+        store.close()
+        rule = {"event_types": "factory.*", "archive_days": 365}
+        owner.call("PUT", "/retention/rules", rule)
+        chunks = wait_for(lambda: owner.call("GET", "/archive")["items"])
+        self._keep("chunk_id", chunks[0]["id"])
+        self._keep("day", chunks[0]["day"])
+        self._keep("/archive/events/<event_id>", old_id)
+        span = {"since": "2026-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z"}
+        made = owner.call("POST", "/exports", span)["id"]
+        wait_for(lambda: owner.call("GET", f"/exports/{made}")["state"] == "done")
+        nobody = {"kind": "subject", "value": "nobody"}
+        erased = owner.call("POST", "/erasures", nobody)["id"]
+        wait_for(lambda: owner.call("GET", f"/erasures/{erased}")["state"] == "done")
+        self._keep("erasure_id", erased)
+        owner.call("POST", "/exports", span)
 
     def _publish(self) -> None:
         """Bring one app to the shelf, leave its next version in review, and refuse another app."""

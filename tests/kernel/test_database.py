@@ -206,19 +206,6 @@ def test_naive_times_are_refused(two):
         session.add(mine)
 
 
-def test_insert_ignore_skips_what_clashes_and_says_what_went_in(two):
-    a, _ = two
-    rows = [entry(a, f"n{n}").model_dump() for n in range(3)]
-    with transaction(a) as session:
-        assert store.insert_ignore(session, AuditEntry, rows[:2], ["organization_id", "id"]) == [
-            rows[0]["id"],
-            rows[1]["id"],
-        ]
-    with transaction(a) as session:
-        fresh = store.insert_ignore(session, AuditEntry, rows, ["organization_id", "id"])
-    assert fresh == [rows[2]["id"]]
-
-
 def test_the_stores_clock_follows_the_shift(database):
     with reading(EVERY) as session:
         plain = store.store_now(session)

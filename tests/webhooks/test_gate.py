@@ -1,16 +1,19 @@
 """The gate: whatever comes, the short way and the framework's way say the same."""
 
-import io
 import json
+import threading
 
 import pytest
 from factories import webhooks as make
+from factories.asgi import ask
 
-from webhooks import gate, intake, sources
+from kernel.database import StoreUnavailable
+from webhooks import events, inbox, intake, sources
 from webhooks.tables import Event
 
 pytestmark = pytest.mark.usefixtures("database")
 DATA = {"number": "1"}
+JSON = ("content-type", "application/json")
 
 
 @pytest.fixture
@@ -21,6 +24,13 @@ def door(app):
     )
     intake.forget()
     return "/in/" + sources.url_of(source).rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def front(app):
+    from marketplace.front import Front
+
+    return Front(app)
 
 
 @pytest.fixture
@@ -40,71 +50,99 @@ def event(number=1):
     return {"type": "test.happened", "id": f"e{number}", "data": DATA}
 
 
-def test_what_is_accepted_never_meets_the_framework(client, door, asked):
-    answer = client.post(door, json=event())
+def post(front, door, value, **options):
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    headers = [JSON, ("content-length", str(len(raw)))]
+    return ask(front, door, [raw], headers=headers, **options)
+
+
+def test_what_is_accepted_never_meets_the_framework(front, door, asked):
+    answer = post(front, door, event())
     assert (answer.status_code, asked) == (202, [])
     (row,) = make.rows(Event)
     assert answer.get_json() == {"accepted": [{"id": row.id, "duplicate": False}]}
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert client.post(door, json=event()).get_json()["accepted"] == [
-        {"id": row.id, "duplicate": True}
-    ]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert int(answer.headers["content-length"]) == len(answer.data)
+    assert post(front, door, event()).get_json()["accepted"] == [{"id": row.id, "duplicate": True}]
 
 
-def test_a_list_is_answered_in_order(client, door, asked):
-    answer = client.post(door, json=[event(1), event(2)])
-    assert [one["index"] for one in answer.get_json()["accepted"]] == [0, 1]
-    assert (answer.get_json()["rejected"], asked) == ([], [])
+def test_both_ways_say_the_same(client, front, door):
+    short = post(front, door, [event(1), event(2)]).get_json()
+    long = client.post(door, json=[event(1), event(2)]).get_json()
+    assert [one["index"] for one in short["accepted"]] == [0, 1]
+    assert short["rejected"] == long["rejected"] == []
+    assert [one["id"] for one in short["accepted"]] == [one["id"] for one in long["accepted"]]
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
     [(b"", 400), (b"{", 400), (b"[]", 400), (b'"text"', 422), (b"x" * (1 << 20) + b"yz", 413)],
 )
-def test_a_refusal_is_explained_by_the_framework_and_taken_in_once(
-    client, door, asked, body, status, monkeypatch
-):
-    calls = []
-    real = intake.take_in
-    monkeypatch.setattr(intake, "take_in", lambda *a: (calls.append(1), real(*a))[1])
-    answer = client.post(door, data=body, content_type="application/json")
+def test_a_refusal_is_explained_by_the_framework_and_stored_once(front, door, asked, body, status):
+    answer = post(front, door, body)
     assert answer.status_code == status, answer.data
-    assert answer.mimetype == "application/problem+json"
-    assert (asked, calls) == ([door], [1])
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert asked == [door]
+    assert len(make.rows(Event)) == (1 if status == 422 else 0)
 
 
-def test_an_unknown_address_and_other_methods_are_the_frameworks(client, asked):
-    assert client.post("/in/nothing", json={}).status_code == 404
-    assert client.get("/in/nothing").status_code == 405
-    assert client.post("/in/a/b", json={}).status_code == 404
+def test_an_unknown_address_and_other_methods_are_the_frameworks(front, asked):
+    assert post(front, "/in/nothing", {}).status_code == 404
+    assert post(front, "/in/nothing", {}, method="PUT").status_code == 405
+    assert post(front, "/in/a/b", {}).status_code == 404
     assert len(asked) == 3
 
 
-def test_a_body_without_an_announced_length_ends_where_the_server_says(app, door):
+def test_a_body_in_chunks_is_read_to_its_end(front, door, asked):
     raw = json.dumps(event()).encode()
-    for announced in ({}, {"CONTENT_LENGTH": ""}):
-        environ = {
-            "REQUEST_METHOD": "POST", "PATH_INFO": door, "wsgi.input": io.BytesIO(raw),
-            "CONTENT_TYPE": "application/json", "wsgi.input_terminated": True, **announced,
-        }  # fmt: skip
-        body = b"".join(app.wsgi_app(environ, lambda *_: None))
-        assert body.startswith(b'{"accepted":['), body
-    assert len(make.rows(Event)) == 1
+    headers = [JSON, ("transfer-encoding", "chunked")]
+    answer = ask(front, door, [raw[:5], raw[5:9], raw[9:]], headers=headers)
+    assert (answer.status_code, asked, len(make.rows(Event))) == (202, [], 1)
 
 
-def test_no_more_is_read_than_was_announced(app, door):
+def test_an_endless_body_is_refused_before_its_end(front, door):
+    answer = ask(front, door, [b"[" * 65536] * 100, headers=[JSON])
+    assert answer.status_code == 413
+
+
+def test_a_sender_that_hangs_up_leaves_nothing_behind(front, door, asked):
     raw = json.dumps(event()).encode()
-    stream = io.BytesIO(raw + b"the next request")
-    environ = {
-        "REQUEST_METHOD": "POST", "PATH_INFO": door, "wsgi.input": stream,
-        "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(raw)),
-    }  # fmt: skip
-    b"".join(app.wsgi_app(environ, lambda *_: None))
-    assert stream.read() == b"the next request"
+    assert ask(front, door, [raw[:9]], headers=[JSON], hangs_up=True) is None
+    assert (asked, make.rows(Event)) == ([], [])
 
 
-def test_the_gate_leaves_alone_what_it_cannot_read():
-    without_end = {"REQUEST_METHOD": "POST", "PATH_INFO": "/in/x", "CONTENT_LENGTH": "-5"}
-    assert gate._token(without_end) is None
-    assert gate._token({**without_end, "CONTENT_LENGTH": "5"}) == "x"
-    assert gate._token({**without_end, "CONTENT_LENGTH": "5", "REQUEST_METHOD": "PUT"}) is None
+def test_a_store_that_is_away_is_said_by_the_framework(front, door, monkeypatch):
+    def away(*_):
+        raise StoreUnavailable
+
+    monkeypatch.setattr(inbox, "write", away)
+    answer = post(front, door, event())
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+
+
+def test_one_requests_mistake_costs_the_others_nothing(door, monkeypatch):
+    """Letters that wait together are stored together, and each alone when that fails."""
+    source = make.rows(sources.Source)[0]
+    real, gate = events.accept_all, threading.Event()
+
+    def accept_all(session, arrivals):
+        gate.wait(5)
+        if any(one.events[0].subject == "bad" for one in arrivals):
+            raise ValueError("bad")
+        return real(session, arrivals)
+
+    monkeypatch.setattr(events, "accept_all", accept_all)
+    told = {}
+    for name in ("first", "bad", "good"):
+        new = events.NewEvent(type="test.happened", body=b"{}", subject=name)
+        arrival = events.Arrival("org_a", source.id, [new])
+        inbox.post(inbox.Letter(arrival, lambda answer, name=name: told.update({name: answer})))
+    gate.set()
+    for _ in range(500):
+        if len(told) == 3:
+            break
+        threading.Event().wait(0.01)
+    assert isinstance(told["bad"], ValueError)
+    assert [type(told[name]) for name in ("first", "good")] == [list, list]
+    assert len(make.rows(Event)) == 2

@@ -330,9 +330,9 @@ def test_one_requests_trouble_costs_the_others_nothing(database):
     """Letters that share a commit fail alone: the second names a source that does not exist."""
     good = events.NewEvent(type="a.b", body=b"{}")
     arrivals = [("org_a", None), ("org_a", "src_nowhere"), ("org_b", None)]
-    letters = [inbox._Letter(events.Arrival(org, source, [good])) for org, source in arrivals]
-    inbox._store(letters)
-    assert [letter.error is None for letter in letters] == [True, False, True]
+    letters = [inbox.Letter(events.Arrival(org, source, [good]), print) for org, source in arrivals]
+    answers = inbox._store(letters)
+    assert [isinstance(answer, Exception) for answer in answers] == [False, True, False]
     assert len(make.rows(Event)) == 2
 
 

@@ -17,14 +17,7 @@ SAID = "<script>alert(1)</script>"
 
 @pytest.fixture
 def seat(client):
-    """A signed-in integrator; gives the organization's id."""
-
-    def setup(session):
-        member = identity.make_member(session, role="integrator")
-        identity.sign_in(client, session, member)
-        return member.organization_id
-
-    return make.in_transaction(setup)
+    return make.seat_of_integrator(client)
 
 
 @pytest.fixture
@@ -240,3 +233,45 @@ def test_a_new_sources_page_looks_for_its_first_event(client, seat):
     assert looking in client.get(f"/sources/{source.id}").get_data(as_text=True)
     make.in_transaction(lambda s: make.make_event(s, seat, source.id))
     assert looking not in client.get(f"/sources/{source.id}").get_data(as_text=True)
+
+
+def test_pages_say_what_an_ordered_delivery_waits_for(client, seat):
+    """The endpoint's page offers to skip what holds the others, theirs leads to it."""
+
+    def setup(session):
+        endpoint = make.make_endpoint(session, seat, ordering="endpoint")
+        return endpoint.id, [make.make_event(session, seat) for _ in range(2)]
+
+    endpoint_id, _ = make.in_transaction(setup)
+    make.routed_by("w1")
+    head, behind = make.rows(Delivery)
+    make.in_transaction(
+        lambda session: session.merge(head).sqlmodel_update({"state": "parked", "next_at": None})
+    )
+    page = client.get(f"/endpoints/{endpoint_id}").text
+    assert f"/deliveries/{head.id}/cancel" in page
+    assert f'href="/deliveries/{head.id}"' in client.get(f"/deliveries/{behind.id}").text
+    token = identity.csrf_of(client, "/help")
+    skipped = client.post(f"/deliveries/{head.id}/cancel", data={"csrf_token": token})
+    assert skipped.status_code == 303
+    assert make.row(Delivery, behind.id).state == "due"
+    assert f"/deliveries/{head.id}/cancel" not in client.get(f"/endpoints/{endpoint_id}").text
+
+
+def test_a_bulk_replay_has_a_page_that_tells_how_far_it_is_and_stops_it(client, filled):
+    _, endpoint_id, *_ = filled
+    token = identity.csrf_of(client, "/help")
+    form = {"csrf_token": token, "bulk_hours": "24", "bulk_types": "test.*", "only_failed": "1"}
+    started = client.post(f"/endpoints/{endpoint_id}/bulk-replays", data=form)
+    assert started.status_code == 303
+    path = started.headers["Location"].partition("?")[0]
+    page = client.get(path).text
+    assert 'hx-trigger="every 2s"' in page
+    assert client.get(f"{path}/live").status_code == 200
+    assert path in client.get(f"/endpoints/{endpoint_id}").text
+    again = client.post(f"/endpoints/{endpoint_id}/bulk-replays", data=form)
+    assert again.status_code == 409
+    assert client.post(f"{path}/cancel", data={"csrf_token": token}).status_code == 303
+    page = client.get(path).text
+    assert "hx-trigger" not in page.partition('id="bulk-replay"')[2].partition(">")[0]
+    assert client.post(f"{path}/cancel", data={"csrf_token": token}).status_code == 409

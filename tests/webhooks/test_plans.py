@@ -10,7 +10,7 @@ from sqlalchemy import event as listening
 from connectors import claims
 from kernel.database import write
 from kernel.http import Response
-from webhooks import attempts, drain, events, fan_out, leases, ready
+from webhooks import attempts, drain, events, fan_out, leases, ready, results
 from webhooks.events import NewEvent
 from webhooks.fan_out import Routed
 
@@ -50,7 +50,7 @@ def test_nothing_scans_events_or_deliveries(plans):
     make.in_transaction(setup)
     routed = write(lambda s: fan_out.route(s, ready.take(s), Routed("w1", room=20)))
     (batch,) = attempts.send_waves(routed.parcels(), lambda requests: [BUSY] * len(requests))
-    write(lambda session: attempts.record(session, batch))
+    write(lambda session: results.record(session, batch))
     assert write(lambda s: attempts.claim_due(s, "w1", frozenset(), is_slow=False))
     write(leases.reclaim)
     write(leases.is_lease_over)

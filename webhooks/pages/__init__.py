@@ -1,6 +1,35 @@
-"""The pages of events, sources and endpoints."""
+"""The pages of events, sources and endpoints, and the portal of subscribers."""
 
-from webhooks.pages import deliveries, endpoints, events, sources
+from webhooks.pages import (
+    archive,
+    bulk_replays,
+    deliveries,
+    endpoints,
+    events,
+    keeping,
+    portal,
+    portal_links,
+    sending,
+    sources,
+    usage,
+    wishes,
+)
 from webhooks.pages.drawing import blueprint
+from webhooks.pages.portal_door import install
 
-__all__ = ["blueprint", "deliveries", "endpoints", "events", "sources"]
+__all__ = [
+    "archive",
+    "blueprint",
+    "bulk_replays",
+    "deliveries",
+    "endpoints",
+    "events",
+    "install",
+    "keeping",
+    "portal",
+    "portal_links",
+    "sending",
+    "sources",
+    "usage",
+    "wishes",
+]

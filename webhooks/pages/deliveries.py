@@ -6,7 +6,7 @@ from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
 from kernel.errors import Problem
-from webhooks import endpoints, events, replay
+from webhooks import deliveries, endpoints, events, lanes, payloads, replay
 from webhooks.pages.drawing import blueprint, draw, go
 
 
@@ -20,16 +20,19 @@ def show_delivery(delivery_id: str) -> Any:
 def _draw_delivery(delivery_id: str, problem: Problem | None = None) -> Any:
     who = principal()
     with reading(who.organization_id) as session:
-        delivery = endpoints.delivery(session, who.organization_id, delivery_id)
+        delivery = deliveries.get(session, who.organization_id, delivery_id)
         endpoint = endpoints.get(session, who.organization_id, delivery.endpoint_id)
         event = events.get(session, who.organization_id, delivery.event_id)
-        tries = endpoints.attempts_of(session, who.organization_id, delivery_id)
+        waits_for = lanes.head_of(session, delivery) if delivery.lane is not None else None
+        tries = deliveries.attempts_of(session, who.organization_id, delivery_id)
     return draw(
         "delivery.html",
         problem=problem,
         delivery=delivery,
         endpoint=endpoint,
         event=event,
+        is_referred=payloads.is_referred(event.body, endpoint.model_dump()),
+        waits_for=waits_for if delivery.state in ("due", "waiting") else None,
         tries=[(one, one.response_body.decode("utf-8", "replace")) for one in tries],
     )
 

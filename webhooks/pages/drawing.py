@@ -25,6 +25,10 @@ PROBLEMS = {
     "exhausted": N_("Ten tries over three days failed. Repair the target, then send it again."),
     "gone": N_("The target said that it is gone for good."),
     "endpoint_disabled": N_("The endpoint was switched off before this was delivered."),
+    "condition_failed": N_(
+        "The endpoint's condition could not be computed for this event, so it was not sent."
+    ),
+    "replay_cancelled": N_("The bulk replay it belonged to was cancelled before it was sent."),
     "interrupted": N_("Sending was interrupted several times."),
 }
 REASONS = {
@@ -38,13 +42,29 @@ DONE = {
     "paused": N_("Paused. What arrives meanwhile is kept."),
     "source_paused": N_("Paused. Senders are told to try again later."),
     "resumed": N_("Running again."),
+    "probed": N_("One delivery is being sent to see whether the target is back."),
     "disabled": N_("Switched off."),
     "replayed": N_("The event is on its way again."),
     "accepted": N_("The event fits now and is on its way."),
     "still_rejected": N_("The event still does not fit its type."),
     "resent": N_("It is being sent again."),
     "cancelled": N_("It will not be sent any more."),
+    "certificate_saved": N_("Saved. The certificate is shown from the next message on."),
+    "certificate_removed": N_("Removed. Messages go out without a client certificate."),
+    "header_saved": N_("Saved. The header goes along from the next message on."),
+    "header_removed": N_("Removed. The header is sent no more."),
     "recovered": N_("What was missed is being sent."),
+    "bulk_started": N_("Started. Three go first; the others follow when those arrived."),
+    "bulk_cancelled": N_("Cancelled. Nothing more of it is sent."),
+    "cleared": N_("Cleared. What is refused from now on shows up here."),
+    "link_revoked": N_("The link has ended. The subscriber's endpoints go on getting events."),
+    "rule_removed": N_("Removed. The next closest rule holds from now on."),
+    "keeping_asked": N_("It begins as soon as a worker is free, mostly within a few seconds."),
+    "span_replayed": N_("The events are on their way again."),
+    "span_replayed_partly": N_("The first events are on their way again. Repeat for the rest."),
+    "export_asked": N_("The file is being written."),
+    "export_cancelled": N_("The export was stopped."),
+    "erasure_asked": N_("It begins as soon as a worker is free. This page is the receipt."),
     "moved": N_("The source has a new address; the old one no longer works."),
 }
 
@@ -84,11 +104,16 @@ def translated(errors: Iterable[FieldError]) -> list[FieldError]:
 
 
 def go(path: str, done: str = "saved") -> Response:
-    """Send the browser on after a form was taken; 303 never repeats what was posted."""
-    return make_response(redirect(f"{path}?done={done}", 303))
+    """Send the browser on, after a form was taken with a word on it; 303 repeats no post."""
+    return make_response(redirect(f"{path}?done={done}" if done else path, 303))
 
 
 def typed(name: str, limit: int = 300, *, keep_end: bool = False) -> str:
     """Return what was typed into a field, without NUL and cut where nobody types by hand."""
     text = request.form.get(name, "")[:limit].replace("\0", "").lstrip()
     return text if keep_end else text.rstrip()
+
+
+def wanted_types(text: str) -> list[str]:
+    """Return the event types in a text, one a line or with commas between them."""
+    return text.replace(",", "\n").split()

@@ -14,9 +14,20 @@ from kernel.database import reading, transaction
 from kernel.errors import N_, Problem
 from kernel.http import Response as HttpResponse
 from kernel.web import page_of
-from webhooks import attempts, endpoints, replay
-from webhooks.pages.drawing import REASONS, blueprint, draw, go, typed
-from webhooks.tables import DELIVERY, ENDPOINT
+from webhooks import (
+    attempts,
+    bulk_replays,
+    certificates,
+    deliveries,
+    endpoints,
+    lanes,
+    outcomes,
+    own_headers,
+    portals,
+    replay,
+)
+from webhooks.pages.drawing import REASONS, blueprint, draw, go, typed, wanted_types
+from webhooks.tables import BULK_REPLAY, DELIVERY, ENDPOINT
 
 STATES = ("due", "waiting", "delivered", "parked", "cancelled")
 SINCE = {
@@ -35,8 +46,9 @@ def list_endpoints() -> Any:
     wanted, cursor = endpoints.listing(organization_id), request.args.get("cursor")
     with reading(organization_id) as session:
         page = page_of(session, wanted, ENDPOINT.c.id, cursor=cursor, limit=30)
-        counts = endpoints.counts(session, organization_id)
-    return draw("endpoints.html", page=page, counts=counts)
+        counts = deliveries.counts(session, organization_id)
+        names = portals.names(session, organization_id)
+    return draw("endpoints.html", page=page, counts=counts, subscribers=names)
 
 
 @blueprint.get("/endpoints/new")
@@ -53,8 +65,10 @@ def _draw_form(problem: Problem | None = None) -> Any:
     return draw("endpoint_new.html", problem=problem, known=known)
 
 
-def _wanted() -> list[str]:
-    return [text for text in typed("event_types", 5000).replace(",", "\n").split() if text]
+def _chosen_limit() -> int:
+    """Return what was typed, -1 for what is no number, 0 for nothing."""
+    text = typed("max_in_flight", 10)
+    return int(text) if text.isascii() and text.isdigit() else -1 if text else 0
 
 
 @blueprint.post("/endpoints")
@@ -69,23 +83,28 @@ def create_endpoint() -> Any:
                 session,
                 who.organization_id,
                 url=url,
-                event_types=_wanted(),
+                event_types=wanted_types(typed("event_types", 5000)),
                 description=typed("description", 500),
+                signature="ed25519" if typed("signature") == "ed25519" else "hmac",
+                condition=typed("condition", 2000),
+                large_payloads=typed("large_payloads") or "reference",
+                max_in_flight=_chosen_limit(),
+                ordering=typed("ordering") or "none",
             )
             audit.record(session, who, "endpoint.created", endpoint.id)
     except Problem as problem:
         return _draw_form(problem)
-    return _draw_endpoint(endpoint.id, is_open=True, is_made=True)
+    return draw_endpoint(endpoint.id, is_open=True, is_made=True)
 
 
 @blueprint.get("/endpoints/<endpoint_id>")
 @require("endpoints:read")
 def show_endpoint(endpoint_id: str) -> Any:
     """Show an endpoint and its deliveries."""
-    return _draw_endpoint(endpoint_id)
+    return draw_endpoint(endpoint_id)
 
 
-def _draw_endpoint(
+def draw_endpoint(
     endpoint_id: str,
     problem: Problem | None = None,
     *,
@@ -93,23 +112,39 @@ def _draw_endpoint(
     is_made: bool = False,
     tried: Any = None,
 ) -> Any:
+    """Draw an endpoint's page, with its secret when `is_open`."""
     who = principal()
     state = request.args.get("state", "")
-    wanted = endpoints.deliveries(who.organization_id, endpoint_id, state)
+    wanted = deliveries.listing(who.organization_id, endpoint_id, state)
     with reading(who.organization_id) as session:
         endpoint = endpoints.get(session, who.organization_id, endpoint_id)
+        names = portals.names(session, who.organization_id) if endpoint.subscriber_id else {}
         cursor = request.args.get("cursor")
         page = page_of(session, wanted, DELIVERY.c.id, cursor=cursor, limit=20)
-        counts = endpoints.counts(session, who.organization_id).get(endpoint_id, {})
+        counts = deliveries.counts(session, who.organization_id).get(endpoint_id, {})
+        missed = deliveries.count_missed(session, who.organization_id, endpoint_id)
+        earlier = bulk_replays.listing(who.organization_id, endpoint_id)
+        earlier = earlier.order_by(BULK_REPLAY.c.id.desc()).limit(3)
+        replays = session.execute(earlier).scalars().all()
+        stopping = lanes.stopped(session, (who.organization_id, endpoint_id), 5)
     return draw(
         "endpoint.html",
         problem=problem,
         endpoint=endpoint,
         page=page,
         counts=counts,
+        missed=missed,
+        stopping=stopping,
+        replays=replays,
+        is_counted=missed < deliveries.MOST_COUNTED,
         tried=tried,
+        subscriber=names.get(endpoint.subscriber_id or ""),
         is_made=is_made,
         secret=endpoints.secret_of(endpoint) if is_open else None,
+        headers=own_headers.shown(endpoint.headers),
+        mask=own_headers.MASK,
+        certificate=certificates.shown(endpoint),
+        signing_until=endpoints.signing_until(endpoint),
         reasons=REASONS,
         since=SINCE,
         states=STATES,
@@ -123,15 +158,24 @@ def change_endpoint(endpoint_id: str) -> Any:
     url = typed("url", 2000)
     try:
         endpoints.check_url(url)
-        _act(
+        act(
             endpoint_id,
             lambda s, o, i: endpoints.change(
-                s, o, i, url=url, event_types=_wanted(), description=typed("description", 500)
+                s,
+                o,
+                i,
+                url=url,
+                event_types=wanted_types(typed("event_types", 5000)),
+                description=typed("description", 500),
+                condition=typed("condition", 2000),
+                large_payloads=typed("large_payloads") or None,
+                max_in_flight=_chosen_limit(),
+                ordering=typed("ordering") or None,
             ),
             "endpoint.changed",
         )
     except Problem as problem:
-        return _draw_endpoint(endpoint_id, problem)
+        return draw_endpoint(endpoint_id, problem)
     return go(f"/endpoints/{endpoint_id}")
 
 
@@ -139,16 +183,8 @@ def change_endpoint(endpoint_id: str) -> Any:
 @require("endpoints:write")
 def reveal_endpoint(endpoint_id: str) -> Any:
     """Show the signing secret, and note who looked."""
-    _act(endpoint_id, endpoints.get, "endpoint.secret_shown")
-    return _draw_endpoint(endpoint_id, is_open=True)
-
-
-@blueprint.post("/endpoints/<endpoint_id>/rotate-secret")
-@require("endpoints:write")
-def rotate_endpoint_secret(endpoint_id: str) -> Any:
-    """Sign with a new secret and show it."""
-    _act(endpoint_id, endpoints.rotate_secret, "endpoint.secret_rotated")
-    return _draw_endpoint(endpoint_id, is_open=True)
+    act(endpoint_id, endpoints.get, "endpoint.secret_shown")
+    return draw_endpoint(endpoint_id, is_open=True)
 
 
 @blueprint.post("/endpoints/<endpoint_id>/test")
@@ -160,10 +196,10 @@ def try_endpoint(endpoint_id: str) -> Any:
         parcel = endpoints.test_parcel(endpoints.get(session, organization_id, endpoint_id))
     one = attempts.try_once(parcel)
     answer = one.result if isinstance(one.result, HttpResponse) else None
-    return _draw_endpoint(
+    return draw_endpoint(
         endpoint_id,
         tried={
-            "failure": attempts.failure_of(one.result),
+            "failure": outcomes.failure_of(one.result),
             "status": answer.status if answer else None,
             "elapsed_ms": one.elapsed_ms,
             "body": answer.body.decode("utf-8", "replace") if answer else "",
@@ -175,7 +211,7 @@ def try_endpoint(endpoint_id: str) -> Any:
 @require("endpoints:write")
 def pause_endpoint(endpoint_id: str) -> Any:
     """Hold deliveries back."""
-    _act(endpoint_id, endpoints.pause, "endpoint.paused")
+    act(endpoint_id, endpoints.pause, "endpoint.paused")
     return go(f"/endpoints/{endpoint_id}", "paused")
 
 
@@ -183,16 +219,38 @@ def pause_endpoint(endpoint_id: str) -> Any:
 @require("endpoints:write")
 def resume_endpoint(endpoint_id: str) -> Any:
     """Send again."""
-    _act(endpoint_id, endpoints.resume, "endpoint.resumed")
+    act(endpoint_id, endpoints.resume, "endpoint.resumed")
     return go(f"/endpoints/{endpoint_id}", "resumed")
+
+
+@blueprint.post("/endpoints/<endpoint_id>/probe")
+@require("endpoints:write")
+def probe_endpoint(endpoint_id: str) -> Any:
+    """Try now whether the target is back."""
+    try:
+        act(endpoint_id, endpoints.try_now, "endpoint.probed")
+    except Problem as problem:
+        return draw_endpoint(endpoint_id, problem)
+    return go(f"/endpoints/{endpoint_id}", "probed")
 
 
 @blueprint.post("/endpoints/<endpoint_id>/disable")
 @require("endpoints:write")
 def disable_endpoint(endpoint_id: str) -> Any:
     """Stop sending for good."""
-    _act(endpoint_id, endpoints.disable, "endpoint.disabled")
+    act(endpoint_id, endpoints.disable, "endpoint.disabled")
     return go(f"/endpoints/{endpoint_id}", "disabled")
+
+
+@blueprint.post("/endpoints/<endpoint_id>/send-missed")
+@require("deliveries:replay")
+def send_missed(endpoint_id: str) -> Any:
+    """Send what was held while the endpoint was off."""
+    try:
+        act(endpoint_id, replay.send_missed, "endpoint.missed_sent")
+    except Problem as problem:
+        return draw_endpoint(endpoint_id, problem)
+    return go(f"/endpoints/{endpoint_id}", "recovered")
 
 
 @blueprint.post("/endpoints/<endpoint_id>/recover")
@@ -202,13 +260,14 @@ def recover_endpoint(endpoint_id: str) -> Any:
     hours = int(typed("hours")) if typed("hours") in SINCE else 24
     since = clock.now() - timedelta(hours=hours)
     try:
-        _act(endpoint_id, lambda s, o, i: replay.recover(s, o, i, since), "endpoint.recovered")
+        act(endpoint_id, lambda s, o, i: replay.recover(s, o, i, since), "endpoint.recovered")
     except Problem as problem:
-        return _draw_endpoint(endpoint_id, problem)
+        return draw_endpoint(endpoint_id, problem)
     return go(f"/endpoints/{endpoint_id}", "recovered")
 
 
-def _act(endpoint_id: str, verb: Callable[..., Any], action: str) -> None:
+def act(endpoint_id: str, verb: Callable[..., Any], action: str) -> None:
+    """Do something to an endpoint in a transaction, and write down who did it."""
     who = principal()
     with transaction(who.organization_id) as session:
         verb(session, who.organization_id, endpoint_id)

@@ -11,7 +11,9 @@ from kernel import documents
 from kernel.database import reading, transaction
 from kernel.errors import Problem
 from kernel.web import page_of
-from webhooks import endpoints, events, intake, sources
+from webhooks import endpoints, events, fetched, intake, sources
+from webhooks.errors import Archived
+from webhooks.keeping import rules, sizes
 from webhooks.pages.drawing import blueprint, draw, go, translated
 from webhooks.tables import EVENT, Event
 
@@ -31,8 +33,19 @@ def list_events() -> Any:
         page = page_of(session, wanted, EVENT.c.id, cursor=request.args.get("cursor"), limit=30)
         known = session.execute(sources.listing(organization_id)).scalars().all()
         titles = {e.type: _title(session, organization_id, e.type) for e in page.items}
+        # only the end of the list asks how far back it goes: that is read along the whole of it
+        first_at = None if page.next_cursor else sizes.oldest_at(session, organization_id)
+        live_days = rules.find(session, organization_id).general.live_days
     names = {source.id: source.name for source in known}
-    return draw("events.html", page=page, names=names, titles=titles, states=STATES)
+    return draw(
+        "events.html",
+        page=page,
+        names=names,
+        titles=titles,
+        states=STATES,
+        first_at=first_at,
+        live_days=live_days,
+    )
 
 
 def _title(session: Any, organization_id: str, name: str) -> Any:
@@ -44,7 +57,10 @@ def _title(session: Any, organization_id: str, name: str) -> Any:
 @require("events:read")
 def show_event(event_id: str) -> Any:
     """Show one event, where it went and what is wrong with it."""
-    return _draw_event(event_id)
+    try:
+        return _draw_event(event_id)
+    except Archived:
+        return go(f"/archive/events/{event_id}", "")
 
 
 def _draw_event(event_id: str, problem: Problem | None = None) -> Any:
@@ -66,6 +82,8 @@ def _draw_event(event_id: str, problem: Problem | None = None) -> Any:
         targets=targets,
         traces=traces,
         body=_shown(event),
+        fetched_at=fetched.fetched_at(event.headers),
+        kept_headers={n: text for n, text in event.headers.items() if n != fetched.MARK},
         findings=translated((event.problem or {}).get("errors", ())),
     )
 

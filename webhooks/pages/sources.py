@@ -12,8 +12,13 @@ from kernel.errors import N_, Invalid, Problem
 from kernel.web import page_of
 from webhooks import examples, intake, sources
 from webhooks.pages.drawing import blueprint, draw, go, typed
+from webhooks.pages.refused import of_source
 from webhooks.schemas import SHORTEST_SECRET
 from webhooks.tables import SOURCE, Source
+
+# More cards of a source's page, drawn by packages above: called with the source and what went wrong
+# with a form of theirs. Filled by the composition root.
+CARDS: list[Callable[[Source, Problem | None], str]] = []
 
 
 @blueprint.get("/sources")
@@ -65,7 +70,7 @@ def create_source() -> Any:
             audit.record(session, who, "source.created", source.id)
     except Problem as problem:
         return _draw_form(problem)
-    return _draw_source(source.id, is_open=True, is_made=True)
+    return draw_source(source.id, is_open=True, is_made=True)
 
 
 def _secret() -> str | None:
@@ -101,7 +106,7 @@ def _rules() -> dict[str, Any]:
 @require("sources:read")
 def show_source(source_id: str) -> Any:
     """Show a source and what came in lately."""
-    return _draw_source(source_id)
+    return draw_source(source_id)
 
 
 @blueprint.post("/sources/<source_id>/reveal")
@@ -109,20 +114,22 @@ def show_source(source_id: str) -> Any:
 def reveal_source(source_id: str) -> Any:
     """Show the address and the secret, and note who looked."""
     _act(source_id, sources.get, "source.secret_shown")
-    return _draw_source(source_id, is_open=True)
+    return draw_source(source_id, is_open=True)
 
 
-def _draw_source(
+def draw_source(
     source_id: str,
     problem: Problem | None = None,
     *,
     is_open: bool = False,
     is_made: bool = False,
 ) -> Any:
+    """Draw everything about one source."""
     who = principal()
     with reading(who.organization_id) as session:
         source = sources.get(session, who.organization_id, source_id)
         recent = sources.recent_events(session, who.organization_id, source_id)
+        refused = of_source(session, who.organization_id, source_id)
     return draw(
         "source.html",
         problem=problem,
@@ -132,6 +139,8 @@ def _draw_source(
         is_weak=sources.is_weak(source),
         schemes=examples.SCHEMES,
         access=_access(source) if is_open else None,
+        cards=[card(source, problem) for card in CARDS],
+        **refused,
     )
 
 
@@ -168,8 +177,8 @@ def rotate_source_secret(source_id: str) -> Any:
             "source.secret_rotated",
         )
     except Problem as problem:
-        return _draw_source(source_id, problem)
-    return _draw_source(source_id, is_open=True)
+        return draw_source(source_id, problem)
+    return draw_source(source_id, is_open=True)
 
 
 @blueprint.post("/sources/<source_id>/rotate-token")
@@ -177,7 +186,7 @@ def rotate_source_secret(source_id: str) -> Any:
 def rotate_source_token(source_id: str) -> Any:
     """Give a new address and show it."""
     _act(source_id, sources.rotate_token, "source.token_rotated")
-    return _draw_source(source_id, is_open=True)
+    return draw_source(source_id, is_open=True)
 
 
 @blueprint.post("/sources/<source_id>/unknown-types")
@@ -190,7 +199,7 @@ def set_unknown_types(source_id: str) -> Any:
             source_id, lambda s, o, i: sources.change(s, o, i, unknown_types=wish), "source.changed"
         )
     except Problem as problem:
-        return _draw_source(source_id, problem)
+        return draw_source(source_id, problem)
     return go(f"/sources/{source_id}")
 
 

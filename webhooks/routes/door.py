@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext
 
 from identity.guard import public
-from kernel.errors import FieldError, Problem
+from kernel.errors import FieldError
 from kernel.web import problem_body
 from webhooks import gate, intake
 from webhooks.errors import EventsRejected
@@ -22,12 +22,8 @@ _CHUNK = 64 * 1024
 @public(csrf=False)
 def receive(token: str) -> Response:
     """Take one event or an array of them in; answers 2xx only once they are committed."""
-    outcome = request.environ.pop(gate.OUTCOME, None)
-    if outcome is None:
-        outcome = intake.take_in(token, gate.headers(request.environ), _read)
-    if isinstance(outcome, Problem):
-        raise outcome
-    return _answer(outcome)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return _answer(intake.take_in(token, headers, _read, request.remote_addr or ""))
 
 
 @blueprint.route("/in/<token>", methods=["OPTIONS"], provide_automatic_options=False)

@@ -1,5 +1,6 @@
 """Endpoints and their deliveries over JSON."""
 
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, request
@@ -10,16 +11,19 @@ from kernel.database import reading, transaction
 from kernel.errors import N_
 from kernel.http import Response as HttpResponse
 from kernel.web import Page, operation, page_of
-from webhooks import attempts, endpoints, replay
-from webhooks.schemas import (
+from webhooks import attempts, certificates, deliveries, endpoints, outcomes, replay
+from webhooks.endpoint_schemas import (
     AttemptOut,
+    CertificateIn,
     DeliveryOut,
+    EndpointDetailOut,
     EndpointIn,
     EndpointOut,
     EndpointPatch,
     EndpointSecretOut,
     RecoveredOut,
     RecoverIn,
+    RotateIn,
     TriedOut,
 )
 from webhooks.tables import DELIVERY, ENDPOINT, Attempt, Delivery, Endpoint
@@ -32,9 +36,11 @@ audit.name_actions(
         "endpoint.changed": N_("changed an endpoint"),
         "endpoint.secret_shown": N_("looked at an endpoint's secret"),
         "endpoint.secret_rotated": N_("gave an endpoint a new secret"),
+        "endpoint.certificate_changed": N_("changed an endpoint's client certificate"),
         "endpoint.paused": N_("paused an endpoint"),
         "endpoint.resumed": N_("resumed an endpoint"),
-        "endpoint.disabled": N_("switched an endpoint off"),
+        "endpoint.probed": N_("tried whether an endpoint is back"),
+        "endpoint.missed_sent": N_("sent an endpoint what was held while it was off"),
         "endpoint.recovered": N_("sent an endpoint what it missed"),
         "delivery.resent": N_("sent a delivery again"),
         "delivery.cancelled": N_("cancelled a delivery"),
@@ -79,11 +85,14 @@ def create_endpoint(body: EndpointIn) -> EndpointSecretOut:
 
 @blueprint.get("/endpoints/<endpoint_id>")
 @require("endpoints:read")
-@operation(summary="Show an endpoint", returns=EndpointOut)
-def show_endpoint(endpoint_id: str) -> Endpoint:
+@operation(summary="Show an endpoint", returns=EndpointDetailOut)
+def show_endpoint(endpoint_id: str) -> EndpointDetailOut:
     organization_id = principal().organization_id
     with reading(organization_id) as session:
-        return endpoints.get(session, organization_id, endpoint_id)
+        endpoint = endpoints.get(session, organization_id, endpoint_id)
+        missed = deliveries.count_missed(session, organization_id, endpoint_id)
+    shown = EndpointOut.model_validate(endpoint, from_attributes=True).model_dump()
+    return EndpointDetailOut(**shown, missed=missed)
 
 
 @blueprint.patch("/endpoints/<endpoint_id>")
@@ -109,9 +118,25 @@ def reveal_endpoint(endpoint_id: str) -> EndpointSecretOut:
 
 @blueprint.post("/endpoints/<endpoint_id>/rotate-secret")
 @require("endpoints:write")
-@operation(summary="Sign with a new secret", returns=EndpointSecretOut)
-def rotate_endpoint_secret(endpoint_id: str) -> EndpointSecretOut:
-    return with_secret(_act(endpoint_id, endpoints.rotate_secret, "endpoint.secret_rotated"))
+@operation(summary="Sign with a new secret", body=RotateIn, returns=EndpointSecretOut)
+def rotate_endpoint_secret(endpoint_id: str, body: RotateIn) -> EndpointSecretOut:
+    verb = partial(endpoints.rotate_secret, **body.model_dump())
+    return with_secret(_act(endpoint_id, verb, "endpoint.secret_rotated"))
+
+
+@blueprint.put("/endpoints/<endpoint_id>/certificate")
+@require("endpoints:write")
+@operation(summary="Show a client certificate", body=CertificateIn, returns=EndpointOut)
+def set_endpoint_certificate(endpoint_id: str, body: CertificateIn) -> Endpoint:
+    verb = partial(certificates.give, chain=body.certificate, key=body.private_key)
+    return _act(endpoint_id, verb, "endpoint.certificate_changed")
+
+
+@blueprint.delete("/endpoints/<endpoint_id>/certificate")
+@require("endpoints:write")
+@operation(summary="Show a client certificate no more", returns=EndpointOut)
+def remove_endpoint_certificate(endpoint_id: str) -> Endpoint:
+    return _act(endpoint_id, certificates.take_away, "endpoint.certificate_changed")
 
 
 @blueprint.post("/endpoints/<endpoint_id>/pause")
@@ -126,6 +151,13 @@ def pause_endpoint(endpoint_id: str) -> Endpoint:
 @operation(summary="Send to an endpoint again", returns=EndpointOut)
 def resume_endpoint(endpoint_id: str) -> Endpoint:
     return _act(endpoint_id, endpoints.resume, "endpoint.resumed")
+
+
+@blueprint.post("/endpoints/<endpoint_id>/probe")
+@require("endpoints:write")
+@operation(summary="Try now whether a held endpoint is back", returns=EndpointOut)
+def probe_endpoint(endpoint_id: str) -> Endpoint:
+    return _act(endpoint_id, endpoints.try_now, "endpoint.probed")
 
 
 @blueprint.post("/endpoints/<endpoint_id>/disable")
@@ -155,10 +187,21 @@ def try_endpoint(endpoint_id: str) -> TriedOut:
     return TriedOut(
         event_id=parcel.event_id,
         status=answer.status if answer else None,
-        failure=attempts.failure_of(tried.result),
+        failure=outcomes.failure_of(tried.result),
         elapsed_ms=tried.elapsed_ms,
         response_body=answer.body.decode("utf-8", "replace") if answer else "",
     )
+
+
+@blueprint.post("/endpoints/<endpoint_id>/send-missed")
+@require("deliveries:replay")
+@operation(summary="Send what was held while an endpoint was off", returns=RecoveredOut)
+def send_missed(endpoint_id: str) -> RecoveredOut:
+    actor = principal()
+    with transaction(actor.organization_id) as session:
+        count = replay.send_missed(session, actor.organization_id, endpoint_id)
+        audit.record(session, actor, "endpoint.missed_sent", endpoint_id)
+        return RecoveredOut(deliveries=count)
 
 
 @blueprint.post("/endpoints/<endpoint_id>/recover")
@@ -177,7 +220,7 @@ def recover_endpoint(endpoint_id: str, body: RecoverIn) -> RecoveredOut:
 @operation(summary="List deliveries", returns=DeliveryOut, many=True)
 def list_deliveries() -> Page:
     organization_id = principal().organization_id
-    wanted = endpoints.deliveries(
+    wanted = deliveries.listing(
         organization_id, request.args.get("endpoint_id"), request.args.get("state")
     )
     with reading(organization_id) as session:
@@ -191,7 +234,7 @@ def list_deliveries() -> Page:
 def show_delivery(delivery_id: str) -> Delivery:
     organization_id = principal().organization_id
     with reading(organization_id) as session:
-        return endpoints.delivery(session, organization_id, delivery_id)
+        return deliveries.get(session, organization_id, delivery_id)
 
 
 @blueprint.get("/deliveries/<delivery_id>/attempts")
@@ -200,8 +243,8 @@ def show_delivery(delivery_id: str) -> Delivery:
 def list_attempts(delivery_id: str) -> Page:
     organization_id = principal().organization_id
     with reading(organization_id) as session:
-        found = endpoints.delivery(session, organization_id, delivery_id)
-        tries = endpoints.attempts_of(session, organization_id, found.id)
+        found = deliveries.get(session, organization_id, delivery_id)
+        tries = deliveries.attempts_of(session, organization_id, found.id)
         return Page([attempt_out(attempt) for attempt in tries], None)
 
 

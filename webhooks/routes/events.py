@@ -12,8 +12,9 @@ from kernel.database import reading, transaction
 from kernel.errors import N_
 from kernel.web import Page, operation, page_of
 from webhooks import events, intake
+from webhooks.endpoint_schemas import DeliveryOut
 from webhooks.events import Accepted
-from webhooks.schemas import AcceptedOut, DeliveryOut, EventDetailOut, EventIn, EventOut
+from webhooks.schemas import AcceptedOut, EventDetailOut, EventIn, EventOut
 from webhooks.tables import EVENT, Event
 
 blueprint = Blueprint("events", __name__)
