@@ -82,25 +82,42 @@ def wait_until_done(seconds: float) -> None:
         _load.changed.wait_for(lambda: not _load.jobs, seconds)
 
 
-def carry(routed: Routed, send: Send = attempts.send_together) -> list[Future[int]]:
-    """Start what came of a routed batch; each future tells how many rows were moved."""
+def carry(
+    routed: Routed,
+    send: Send = attempts.send_together,
+    spend: Callable[[float], object] | None = None,
+) -> list[Future[int]]:
+    """Start what came of a routed batch; each future tells how many rows were moved.
+
+    `spend` is told how many seconds of processor time each took.
+    """
     jobs: list[Future[int]] = []
     if routed.leased:
-        jobs.append(_start(partial(_send_routed, routed, send), len(routed.leased)))
-    jobs += [_start(follow_up, routed.count) for follow_up in routed.follow_ups]
+        jobs.append(_start(partial(_send_routed, routed, send), len(routed.leased), spend))
+    jobs += [_start(follow_up, routed.count, spend) for follow_up in routed.follow_ups]
     return jobs
 
 
-def _start(work: Callable[[], int], rows: int) -> Future[int]:
+def _start(
+    work: Callable[[], int], rows: int, spend: Callable[[float], object] | None
+) -> Future[int]:
     _load.add(1, rows)
     load = _load
     try:
-        job = threads().submit(work)
+        job = threads().submit(_timed, work, spend) if spend else threads().submit(work)
     except BaseException:
         load.add(-1, -rows)
         raise
     job.add_done_callback(lambda _: load.add(-1, -rows))
     return job
+
+
+def _timed(work: Callable[[], int], spend: Callable[[float], object]) -> int:
+    began = time.thread_time()
+    try:
+        return work()
+    finally:
+        spend(time.thread_time() - began)
 
 
 def _send_routed(routed: Routed, send: Send) -> int:

@@ -18,7 +18,17 @@ from kernel import log
 from kernel.database import EVERY, StoreUnavailable, reading, write
 from kernel.errors import N_, Problem
 from kernel.settings import settings
-from webhooks import attempts, carrying, fan_out, lanes, leases, ordered, ready, workers
+from webhooks import (
+    attempts,
+    carrying,
+    fan_out,
+    lanes,
+    leases,
+    ordered,
+    pressure,
+    ready,
+    workers,
+)
 from webhooks.attempts import Send
 from webhooks.fan_out import Routed
 
@@ -172,6 +182,8 @@ def sweep() -> int:
 def sweep_for_others() -> int:
     """Sweep for a process whose work is another: drain what nobody else does."""
     if workers.is_any_draining():
+        if pressure.is_busy_here():
+            return 0
         with reading(EVERY) as session:
             if not ready.is_left(session, LEFT_SECONDS):
                 return 0
@@ -196,6 +208,8 @@ class _Drain:
         self.unsure = set(self.stages)  # stages that may have something to do
         self.again: set[str] = set()  # stages that moved nothing and shall look again
         self.probed_at = time.monotonic()
+        self.rests_until = 0.0
+        self.spent: list[float] = []  # seconds of processor time, by jobs that ended
 
     def _own_stages(self) -> tuple[Stage, ...]:
         return (
@@ -218,20 +232,32 @@ class _Drain:
         try:
             while not _stopping.is_set():
                 self.wake.clear()
-                count = self._route() if may_be_new else 0
+                rest = max(0.0, self.rests_until - time.monotonic())
+                count = self._route_and_tire() if may_be_new and not rest else 0
                 self._start_stages(is_busy=bool(count))
                 if 0 < count < FEW:
                     # a batch costs about the same however small: let the next one gather
                     time.sleep(GATHER_SECONDS)
+                elif rest:
+                    _stopping.wait(min(rest, POLL_SECONDS))
                 elif not count and self.jobs:
                     self.wake.wait(POLL_SECONDS)
                 self._collect()
-                may_be_new = bool(count) or self.wake.is_set() or self._probe()
+                may_be_new = bool(count or rest) or self.wake.is_set() or self._probe()
                 if not (may_be_new or self.jobs or self.unsure):
                     break
         finally:
             wait(self.jobs)
         return self.moved
+
+    def _route_and_tire(self) -> int:
+        """Route a batch; what that and carrying it out took is followed by a rest (pressure)."""
+        began = time.thread_time()
+        count = self._route()
+        ended, self.spent = self.spent, []
+        spent = time.thread_time() - began + sum(ended)
+        self.rests_until = time.monotonic() + pressure.rest_after(spent)
+        return count
 
     def _route(self) -> int:
         """Route a batch of events; returns how many."""
@@ -279,8 +305,11 @@ class _Drain:
             self.unsure = set(self.stages)
         if routed.is_ordered:
             self.unsure.add("ordered")
-        for job in carrying.carry(routed, self.send):
+        for job in carrying.carry(routed, self.send, self._spend):
             self._watch("limited" if routed.is_limited else "carry", job)
+
+    def _spend(self, seconds: float) -> None:
+        self.spent.append(seconds)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
         self._watch(name, carrying.threads().submit(work))

@@ -17,8 +17,8 @@ from kernel import log
 from kernel.errors import Problem
 from webhooks import inbox, intake, quotas
 from webhooks.events import Arrival
-from webhooks.inbox import Answer, Letter
 from webhooks.intake import Judged, Received
+from webhooks.letters import Answer, Letter
 from webhooks.memory import NotInMemory
 
 _logger = log.get_logger(__name__)

@@ -3,38 +3,30 @@
 One thread stores whatever waits, and then what has come meanwhile. A lone request is stored at
 once; behind a batch the thread waits a moment for as many again, as senders that were just answered
 often come back. While its process has room to carry them out, events are routed in the statement
-that stores them (decision 0007); what finds no room is left to a drain.
+that stores them (decision 0007); what finds no room, or has to wait for others (`turns`), is left
+to a drain.
 """
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlmodel import Session
 
 from kernel import log, queue
 from kernel.database import EVERY, StoreUnavailable, write, write_once
 from kernel.rows import keeps_others_out
-from webhooks import carrying, drain, events, fan_out, ready, workers
+from webhooks import carrying, drain, events, fan_out, pressure, quotas, ready, usage, workers
 from webhooks.events import Accepted, Arrival, NewEvent
 from webhooks.fan_out import MustLockError, Routed
+from webhooks.letters import Answer, Letter
+from webhooks.turns import Turns
 
-MOST_TOGETHER = 200
 GATHER_SECONDS = 0.01
-
-# Told what became of several arrivals at once: the answers, or why there are none.
-Answer = list[Accepted] | Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """One request's events; `tell` is called from the storing thread and must not wait."""
-
-    arrival: Arrival
-    tell: Callable[[Answer], None]
-
 
 # Set in processes that carry out what they take in; others leave everything to a drain.
 _carries = False
@@ -54,6 +46,7 @@ class _Box:
     thread: threading.Thread | None = None
     wanted: int = 1  # with so many letters the thread need not wait for more
     usual: int = 1  # so many came together lately
+    turns: Turns = field(default_factory=lambda: Turns(quotas.weight_of))
 
 
 _box = _Box()
@@ -101,8 +94,12 @@ def post(letter: Letter) -> None:
 def _store_for_ever() -> None:
     while True:
         letters = _next_letters()
-        for letter, answer in zip(letters, _store(letters), strict=True):
+        began = time.monotonic()
+        deferred = _box.turns.deferred(letters)
+        for letter, answer in zip(letters, _store(letters, deferred), strict=True):
             letter.tell(answer)
+        pressure.worked(time.monotonic() - began)
+        _box.turns.stored(letters)
         with _box.changed:
             # a batch costs about the same however small: let the next one gather
             _box.usual = max(len(letters), _box.usual - 1)
@@ -119,14 +116,16 @@ def _is_full() -> bool:
 def _next_letters() -> list[Letter]:
     with _box.changed:
         _box.changed.wait_for(_is_full)
-        letters, _box.letters = _box.letters[:MOST_TOGETHER], _box.letters[MOST_TOGETHER:]
+        letters, _box.letters = _box.turns.pick(_box.letters)
         return letters
 
 
-def _store(letters: list[Letter], *, goes_on: bool = True) -> list[Answer]:
+def _store(
+    letters: list[Letter], deferred: Collection[str] = (), *, goes_on: bool = True
+) -> list[Answer]:
     arrivals = [letter.arrival for letter in letters]
     try:
-        accepted, routed = _write(arrivals, goes_on=goes_on and _carries)
+        accepted, routed = _write(arrivals, deferred, goes_on=goes_on and _carries)
     except Exception as error:  # noqa: BLE001 - told to whoever waits for it
         if isinstance(error, StoreUnavailable):
             return [error] * len(letters)
@@ -143,19 +142,32 @@ def _store(letters: list[Letter], *, goes_on: bool = True) -> list[Answer]:
     return list(accepted)
 
 
-def _write(arrivals: list[Arrival], *, goes_on: bool) -> tuple[list[list[Accepted]], Routed | None]:
+def _write(
+    arrivals: list[Arrival], deferred: Collection[str], *, goes_on: bool
+) -> tuple[list[list[Accepted]], Routed | None]:
     """Store arrivals, and route them when there is room to carry them out here."""
     room = carrying.room() if goes_on and not drain.is_stopping() else 0
     if room:
-        return _write_and_route(arrivals, room)
+        return _write_and_route(arrivals, deferred, room)
     tenants = {arrival.organization_id for arrival in arrivals}
     tenant = tenants.pop() if len(tenants) == 1 else EVERY
     return write(lambda session: events.accept_all(session, arrivals), tenant), None
 
 
-def _write_and_route(arrivals: list[Arrival], room: int) -> tuple[list[list[Accepted]], Routed]:
-    """Plan first what the events cause, then store it all in one statement."""
-    letters = events.rows_of(arrivals, "routed")
+def _write_and_route(
+    arrivals: list[Arrival], deferred: Collection[str], room: int
+) -> tuple[list[list[Accepted]], Routed]:
+    """Plan first what the events cause, then store it all in one statement.
+
+    Those of the `deferred` organizations are stored and left to a drain.
+    """
+    letters = [
+        rows
+        for arrival in arrivals
+        for rows in events.rows_of(
+            [arrival], "new" if arrival.organization_id in deferred else "routed"
+        )
+    ]
     stored = events.as_rows(letters)
     good = ready.of_rows([row for row in stored.rows if row["state"] == "routed"])
     worker, slow = workers.name(), carrying.pace.slow()
@@ -167,9 +179,19 @@ def _write_and_route(arrivals: list[Arrival], room: int) -> tuple[list[list[Acce
         return events.answers(session, letters, inserted), routed
 
     try:
-        return write_once(lambda session: work(session, may_lock=keeps_others_out(session)))
+        done = write_once(lambda session: work(session, may_lock=keeps_others_out(session)))
     except MustLockError:
-        return write(lambda session: work(session, may_lock=True))
+        done = write(lambda session: work(session, may_lock=True))
+    if deferred:
+        _leave_to_a_drain(stored.rows)
+    return done
+
+
+def _leave_to_a_drain(rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        if row["state"] == "new":
+            usage.add(row["organization_id"], row["source_id"], deferred=1)
+    queue.nudge(None, events.TASK)
 
 
 def _go_on(routed: Routed) -> None:

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from kernel import log
 from kernel.database import EVERY, reading, store_now, write
-from webhooks import quotas, refusals, usage
+from webhooks import pressure, quotas, refusals, usage, workers
 
 TURN_SECONDS = 1.0
 _logger = log.get_logger(__name__)
@@ -18,12 +18,15 @@ _logger = log.get_logger(__name__)
 def turn() -> None:
     """Write down and read back once; what cannot be written is kept for the next turn."""
     counted, refused = usage.take(), refusals.take()
+    speaker = workers.name() if pressure.turn() else None
 
     def work(session: Session) -> None:
         usage.store(session, counted)
         refusals.store(session, refused)
+        if speaker:
+            pressure.say(session, speaker)
 
-    if counted or refused:
+    if counted or refused or speaker:
         try:
             write(work)
         except Exception:
@@ -32,8 +35,9 @@ def turn() -> None:
             raise
         quotas.written(counted)
     asked = quotas.active()
-    if asked:
-        with reading(EVERY) as session:
+    with reading(EVERY) as session:
+        pressure.hear(session)
+        if asked:
             quotas.set_clock(store_now(session))
             quotas.read_back(session, asked)
 

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import bindparam, select
 from sqlmodel import Session
 
+from identity.tables import Organization
 from kernel import clock
 from kernel.columns import one_of
 from kernel.database import reading
@@ -29,6 +30,7 @@ from webhooks.limits import Limits, of_organization, of_source
 from webhooks.tables import BACKLOG, QUOTA, USAGE
 
 BACKLOG_SECONDS = 30
+USUAL_WEIGHT = 10
 KEPT_SECONDS = 3600.0  # how long an organization that sends nothing is remembered
 
 
@@ -73,6 +75,7 @@ class _Firm:
     seen: dict[tuple[str, int], int] = field(default_factory=dict)  # admitted, by source and hour
     backlog: int = 0
     active_at: float = 0.0
+    weight: int = USUAL_WEIGHT
     is_learned: bool = False
 
 
@@ -217,6 +220,12 @@ def is_known(organization_id: str) -> bool:
     return firm is not None and firm.is_learned
 
 
+def weight_of(organization_id: str) -> int:
+    """Return an organization's share of the hub's work beside the others', as far as is known."""
+    firm = _firms.get(organization_id)
+    return firm.weight if firm else USUAL_WEIGHT
+
+
 def learn(session: Session, organization_id: str) -> None:
     """Read an organization's limits and counts before its first event in this process."""
     if not is_known(organization_id):
@@ -261,6 +270,7 @@ def read_back(session: Session, organization_ids: Iterable[str]) -> None:
     own = {(row.organization_id, row.id): row for row in connection.execute(_QUOTAS, tenants)}
     waiting = {row[0]: row[1] for row in connection.execute(_WAITING, tenants)}
     counted = connection.execute(_ADMITTED, {**tenants, "since": usage.row_id(since, "")}).all()
+    weights = {row[0]: row[1] for row in connection.execute(_WEIGHTS, tenants)}
     with _lock:
         for organization_id in tenants["tenants"]:
             _set_limits(organization_id, own, waiting.get(organization_id, 0), now)
@@ -270,6 +280,7 @@ def read_back(session: Session, organization_ids: Iterable[str]) -> None:
         for organization_id in tenants["tenants"]:
             firm = _firms[organization_id]
             firm.is_learned = True
+            firm.weight = weights.get(organization_id, USUAL_WEIGHT)
             for old in [key for key in firm.seen if key[1] < first_of_day - 2]:
                 del firm.seen[old]
 
@@ -313,6 +324,10 @@ _QUOTAS = select(QUOTA).where(one_of(QUOTA.c.organization_id, "tenants"))
 _WAITING = select(
     BACKLOG.c.organization_id, BACKLOG.c.events + BACKLOG.c.deliveries + BACKLOG.c.runs
 ).where(one_of(BACKLOG.c.organization_id, "tenants"))
+_ORGANIZATION: Any = Organization.__table__  # type: ignore[attr-defined]
+_WEIGHTS = select(_ORGANIZATION.c.id, _ORGANIZATION.c.weight).where(
+    one_of(_ORGANIZATION.c.id, "tenants")
+)
 _ADMITTED = select(
     USAGE.c.organization_id, USAGE.c.source_id, USAGE.c.hour, USAGE.c.admitted
 ).where(one_of(USAGE.c.organization_id, "tenants"), USAGE.c.id >= bindparam("since"))

@@ -318,6 +318,7 @@ class Usage(Owned, table=True):
     undelivered: int = 0  # tries that failed
     ran: int = 0
     stuck: int = 0  # runs that came to wait for a person
+    deferred: int = 0  # events left to a drain, because many others were sending
 
 
 class Backlog(Owned, table=True):
@@ -349,6 +350,8 @@ class Worker(Table, table=True):
     born: str  # tells it from a later process with the same pid
     beats: int = 0  # goes up while it lives
     drains: bool = False  # its work is to consume the bells and drain
+    busy_percent: int = 0  # of the last second, taking events in
+    busy_at: datetime | None = Field(default=None, sa_type=Moment)  # when it said so
 
 
 # The tables for statements: to a type checker the attributes above are plain values.

@@ -20,6 +20,7 @@ from webhooks.tables import USAGE
 COUNTERS = (
     "admitted", "accepted", "duplicate", "rejected", "refused_proof", "refused_form",
     "refused_limit", "refused_pause", "delivered", "undelivered", "ran", "stuck",
+    "deferred",
 )  # fmt: skip
 KEPT = timedelta(days=100)
 

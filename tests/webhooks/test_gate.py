@@ -9,6 +9,7 @@ from factories.asgi import ask
 
 from kernel.database import StoreUnavailable
 from webhooks import events, inbox, intake, sources
+from webhooks.letters import Letter
 from webhooks.tables import Event
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -137,7 +138,7 @@ def test_one_requests_mistake_costs_the_others_nothing(door, monkeypatch):
     for name in ("first", "bad", "good"):
         new = events.NewEvent(type="test.happened", body=b"{}", subject=name)
         arrival = events.Arrival("org_a", source.id, [new])
-        inbox.post(inbox.Letter(arrival, lambda answer, name=name: told.update({name: answer})))
+        inbox.post(Letter(arrival, lambda answer, name=name: told.update({name: answer})))
     gate.set()
     for _ in range(500):
         if len(told) == 3:

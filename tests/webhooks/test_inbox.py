@@ -8,8 +8,9 @@ from factories import webhooks as make
 
 from kernel.database import EVERY, StoreUnavailable, engine, transaction
 from kernel.http import Response
-from webhooks import carrying, drain, endpoints, events, fan_out, inbox
+from webhooks import carrying, drain, endpoints, events, fan_out, inbox, usage
 from webhooks.events import NewEvent
+from webhooks.letters import Letter
 from webhooks.tables import Delivery, Endpoint, Event
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -202,3 +203,19 @@ def test_a_full_disk_is_an_outage_and_nothing_is_kept(database):
     finally:
         engine().dispose()  # the limit belongs to its connection
     assert make.rows(Event) == []
+
+
+def test_of_the_loud_what_is_left_to_a_drain_is_stored_with_the_others_and_counted(target, nudges):
+    usage.take()
+    arrivals = [
+        events.Arrival("org_a", None, [event(1)]),
+        events.Arrival("org_b", None, [event(2), event(3)]),
+    ]
+    answers = inbox._store([Letter(one, print) for one in arrivals], {"org_b"})
+    carrying.wait_until_done(10)
+    found = {row.id: row.state for row in make.rows(Event)}
+    assert [[found[one.id] for one in answer] for answer in answers] == [["routed"], ["new"] * 2]
+    assert len(target.requests) == 1
+    assert nudges == ["webhooks.drain"]
+    counted = {key[0]: counts.get("deferred", 0) for key, counts in usage.take().items()}
+    assert counted == {"org_a": 0, "org_b": 2}

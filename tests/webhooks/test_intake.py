@@ -12,6 +12,7 @@ from catalog import event_types
 from kernel import clock
 from kernel.database import StoreUnavailable
 from webhooks import drain, events, inbox, intake, signing, sources
+from webhooks.letters import Letter
 from webhooks.tables import Event, Source
 
 LIMIT = 1 << 20
@@ -330,7 +331,7 @@ def test_one_requests_trouble_costs_the_others_nothing(database):
     """Letters that share a commit fail alone: the second names a source that does not exist."""
     good = events.NewEvent(type="a.b", body=b"{}")
     arrivals = [("org_a", None), ("org_a", "src_nowhere"), ("org_b", None)]
-    letters = [inbox.Letter(events.Arrival(org, source, [good]), print) for org, source in arrivals]
+    letters = [Letter(events.Arrival(org, source, [good]), print) for org, source in arrivals]
     answers = inbox._store(letters)
     assert [isinstance(answer, Exception) for answer in answers] == [False, True, False]
     assert len(make.rows(Event)) == 2

@@ -54,6 +54,7 @@ def show_usage() -> Any:
         is_daily=is_daily,
         charts=[_chart(spans, *chart) for chart in CHARTS],
         kinds=KINDS,
+        deferred=sum(span.counts["deferred"] for span in spans),
         reasons={name: sum(span.counts[name] for span in spans) for name in REASONS},
         reason_words=REASONS,
     )
