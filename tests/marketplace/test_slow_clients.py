@@ -15,6 +15,8 @@ import pytest
 
 THREADS = 4
 CROWD = 12
+# a server that lingers on each for two seconds needs this long crowd to be held up beyond doubt
+LONG_CROWD = 60
 PROGRAM = """
 import sys
 from marketplace import front, server
@@ -107,9 +109,9 @@ SLOW = {
 }
 
 
-def crowd(port, said):
+def crowd(port, said, many=CROWD):
     """Open more slow connections than there are threads."""
-    opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(CROWD)]
+    opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(many)]
     for one in opened:
         one.sendall(said)
     time.sleep(0.3)
@@ -148,7 +150,7 @@ def test_one_of_many_web_processes_keeps_nobody_waiting(tmp_path):
 def test_the_crowd_would_stop_an_impatient_server(tmp_path, kind):
     """The break that the test above must notice: gunicorn's own worker."""
     with serving(tmp_path, "plain") as port:
-        slow = crowd(port, SLOW[kind])
+        slow = crowd(port, SLOW[kind], LONG_CROWD)
         with pytest.raises(TimeoutError):
             ask(port, timeout=4)
         for one in slow:
