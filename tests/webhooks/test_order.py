@@ -337,14 +337,15 @@ def test_a_hundred_a_second_go_out_one_by_one():
     """One after another to a target that answers at once: claims and records cost little."""
     with make.sink() as target:
         one_endpoint(count=150, url=target.url)
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         drain.drain("w1")
-        took = time.monotonic() - started
+        took, worked = time.monotonic() - started, time.process_time() - worked
     ids = [headers["webhook-id"] for _, headers, _ in target.requests]
     assert ids == sorted(ids)
     assert len(ids) == 150
     print(f"{len(ids) / took:.0f} deliveries a second, one by one")
-    assert took < 6, "a quiet machine needs less than 1.5 seconds"
+    # of the processor, not of the clock: others may be using it
+    assert worked < 3, "a quiet machine needs less than one second"
 
 
 @pytest.mark.parametrize("ordering", ["endpoint", "subject"])

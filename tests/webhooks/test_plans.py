@@ -49,8 +49,8 @@ def test_nothing_scans_events_or_deliveries(plans):
 
     make.in_transaction(setup)
     routed = write(lambda s: fan_out.route(s, ready.take(s), Routed("w1", room=20)))
-    (batch,) = attempts.send_waves(routed.parcels(), lambda requests: [BUSY] * len(requests))
-    write(lambda session: results.record(session, batch))
+    for batch in attempts.send_waves(routed.parcels(), lambda requests: [BUSY] * len(requests)):
+        write(lambda session, batch=batch: results.record(session, batch))
     assert write(lambda s: attempts.claim_due(s, "w1", frozenset(), is_slow=False))
     write(leases.reclaim)
     write(leases.is_lease_over)
