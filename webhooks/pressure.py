@@ -1,6 +1,6 @@
 """Pressure: how busy the hub is taking events in, so that whoever drains leaves it the machine.
 
-The inbox tells how long it worked. Once a second the ledger takes that share of the second down
+The inbox tells how long something lay in it or was being stored. Once a second the ledger takes that share of the second down
 and brings back the highest among all processes; draining then rests so much longer between its
 batches, yet never stops.
 """
@@ -20,6 +20,8 @@ SAID_SECONDS = 5
 # The share of its time that draining keeps whatever comes in.
 LEAST_SHARE = 0.1
 LONGEST_REST_SECONDS = 1.0
+# Measured: for each second of the drain's threads the senders and the database spend three more.
+IN_ALL = 4
 _LITTLE = 5  # percent; not worth a row being written
 
 
@@ -46,7 +48,7 @@ os.register_at_fork(after_in_child=forget)
 
 
 def worked(seconds: float) -> None:
-    """Note that the inbox was at work for so long."""
+    """Note that something waited to be stored, or was, for so long."""
     with _gauge.lock:
         _gauge.worked += seconds
 
@@ -85,10 +87,10 @@ def is_busy_here() -> bool:
 
 
 def rest_after(seconds: float) -> float:
-    """Return how long to rest after so many seconds of draining.
+    """Return how long to rest after draining that took so many seconds of its threads' time.
 
     The share of time left to draining is the square of what the intake leaves: an intake that is
     half busy has the other half of its time in pieces too short to be given away.
     """
     share = max(LEAST_SHARE, (1 - _gauge.highest / 100) ** 2)
-    return min(LONGEST_REST_SECONDS, seconds * (1 / share - 1))
+    return min(LONGEST_REST_SECONDS, seconds * IN_ALL * (1 / share - 1))

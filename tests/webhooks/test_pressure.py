@@ -34,7 +34,8 @@ def test_a_calm_hub_drains_without_a_rest():
 @pytest.mark.parametrize(("percent", "times"), [(30, 1.04), (50, 3), (68, 8.77), (100, 9)])
 def test_the_busier_the_intake_the_longer_the_rest(percent, times):
     press(percent)
-    assert pressure.rest_after(0.05) == pytest.approx(0.05 * times, rel=0.01)
+    expected = 0.01 * pressure.IN_ALL * times
+    assert pressure.rest_after(0.01) == pytest.approx(expected, rel=0.01)
 
 
 def test_no_rest_is_longer_than_a_second():
@@ -51,7 +52,7 @@ def test_processes_tell_each_other_how_busy_they_are(signed_on):
     ledger.turn()
     assert pressure._gauge.own == 0
     assert pressure._gauge.highest == 100
-    assert pressure.rest_after(0.01) == pytest.approx(0.09)
+    assert pressure.rest_after(0.01) == pytest.approx(0.09 * pressure.IN_ALL)
 
 
 def test_what_was_said_long_ago_is_not_believed(signed_on, monkeypatch):
