@@ -41,7 +41,7 @@ class _Load:
         with self.changed:
             self.jobs += jobs
             self.rows += rows
-            if not self.jobs:
+            if jobs < 0:
                 self.changed.notify_all()
 
 
@@ -72,8 +72,19 @@ def room() -> int:
     """Tell how many more rows of a kind may be leased to this process at once."""
     if _load.jobs >= MOST_JOBS:
         return 0
-    is_young = time.monotonic() - _born < YOUNG_SECONDS
-    return max(0, min(FIRST_ATTEMPTS, (YOUNG_ROWS if is_young else MOST_ROWS) - _load.rows))
+    return max(0, min(FIRST_ATTEMPTS, _most_rows() - _load.rows))
+
+
+def _most_rows() -> int:
+    return YOUNG_ROWS if time.monotonic() - _born < YOUNG_SECONDS else MOST_ROWS
+
+
+def wait_for_room(rows: int, seconds: float) -> int:
+    """Wait a while until there is room for so many rows, or for as many as there ever is."""
+    wanted = min(rows, FIRST_ATTEMPTS, _most_rows())
+    with _load.changed:
+        _load.changed.wait_for(lambda: room() >= wanted, seconds)
+    return room()
 
 
 def wait_until_done(seconds: float) -> None:

@@ -27,6 +27,9 @@ from webhooks.letters import Answer, Letter
 from webhooks.turns import Turns
 
 GATHER_SECONDS = 0.01
+# So long a batch waits for earlier ones to be carried out, which slows their senders down. When
+# that was in vain the targets are slow, and for a while nobody is made to wait for them.
+PATIENCE_SECONDS, IMPATIENT_SECONDS = 0.4, 5.0
 
 # Set in processes that carry out what they take in; others leave everything to a drain.
 _carries = False
@@ -46,6 +49,7 @@ class _Box:
     thread: threading.Thread | None = None
     wanted: int = 1  # with so many letters the thread need not wait for more
     usual: int = 1  # so many came together lately
+    impatient_until: float = 0.0
     turns: Turns = field(default_factory=lambda: Turns(quotas.weight_of))
 
 
@@ -148,12 +152,23 @@ def _write(
     arrivals: list[Arrival], deferred: Collection[str], *, goes_on: bool
 ) -> tuple[list[list[Accepted]], Routed | None]:
     """Store arrivals, and route them when there is room to carry them out here."""
-    room = carrying.room() if goes_on and not drain.is_stopping() else 0
+    room = _room_for(arrivals) if goes_on and not drain.is_stopping() else 0
     if room:
         return _write_and_route(arrivals, deferred, room)
     tenants = {arrival.organization_id for arrival in arrivals}
     tenant = tenants.pop() if len(tenants) == 1 else EVERY
     return write(lambda session: events.accept_all(session, arrivals), tenant), None
+
+
+def _room_for(arrivals: Sequence[Arrival]) -> int:
+    wanted = sum(len(arrival.events) for arrival in arrivals)
+    room, now = carrying.room(), time.monotonic()
+    if room >= wanted or now < _box.impatient_until:
+        return room
+    room = carrying.wait_for_room(wanted, PATIENCE_SECONDS)
+    if time.monotonic() - now >= PATIENCE_SECONDS:
+        _box.impatient_until = time.monotonic() + IMPATIENT_SECONDS
+    return room
 
 
 def _write_and_route(

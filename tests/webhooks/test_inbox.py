@@ -219,3 +219,34 @@ def test_of_the_loud_what_is_left_to_a_drain_is_stored_with_the_others_and_count
     assert nudges == ["webhooks.drain"]
     counted = {key[0]: counts.get("deferred", 0) for key, counts in usage.take().items()}
     assert counted == {"org_a": 0, "org_b": 2}
+
+
+def hold(monkeypatch, rows: int, seconds: float):
+    """Carry so many rows for so long, in a process that can carry no more."""
+    monkeypatch.setattr(carrying, "_most_rows", lambda: rows)
+    return carrying._start(lambda: time.sleep(seconds) or 0, rows, None)
+
+
+def test_a_batch_waits_a_moment_for_room_and_goes_straight_on(target, monkeypatch, nudges):
+    hold(monkeypatch, 2, 0.2)
+    monkeypatch.setattr(inbox, "PATIENCE_SECONDS", 20)
+    inbox.put("org_a", None, [event(1), event(2)])
+    assert states(Event) == ["routed"] * 2
+    carrying.wait_until_done(10)
+    assert len(target.requests) == 2
+    assert nudges == []
+
+
+@pytest.mark.usefixtures("target")
+def test_for_slow_targets_nobody_waits_twice(monkeypatch, nudges):
+    monkeypatch.setattr(inbox, "PATIENCE_SECONDS", 0.2)
+    held = hold(monkeypatch, 2, 3)
+    started = time.monotonic()
+    inbox.put("org_a", None, [event(1)])
+    assert time.monotonic() - started >= 0.2
+    monkeypatch.setattr(carrying, "wait_for_room", None)
+    for number in range(2, 20):
+        inbox.put("org_a", None, [event(number)])
+    assert not held.done()
+    assert states(Event) == ["new"] * 19
+    assert "webhooks.drain" in nudges
