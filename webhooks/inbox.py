@@ -10,9 +10,11 @@ to a drain.
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from sqlmodel import Session
@@ -27,7 +29,7 @@ from webhooks.letters import Answer, Letter
 from webhooks.turns import Turns
 
 GATHER_SECONDS = 0.01
-# So long a batch waits for earlier ones to be carried out, which slows their senders down. When
+# So long letters wait for earlier ones to be carried out, which slows their senders down. When
 # that was in vain the targets are slow, and for a while nobody is made to wait for them.
 PATIENCE_SECONDS, IMPATIENT_SECONDS = 0.4, 5.0
 
@@ -123,7 +125,29 @@ def _next_letters() -> list[Letter]:
     with _box.changed:
         _box.changed.wait_for(_is_full)
         letters, _box.letters = _box.turns.pick(_box.letters)
+    if not _carries or drain.is_stopping():
         return letters
+    fitting = _fitting(letters)
+    if fitting < len(letters):
+        with _box.changed:
+            _box.letters = letters[fitting:] + _box.letters
+    return letters[:fitting]
+
+
+def _fitting(letters: Sequence[Letter]) -> int:
+    """Wait a moment for room; return how many letters it is enough for, at least one.
+
+    When there is none, all of them: they are left to a drain.
+    """
+    sizes = [len(letter.arrival.events) for letter in letters]
+    room, now = carrying.room(), time.monotonic()
+    if room >= sum(sizes) or now < _box.impatient_until:
+        return len(letters)
+    room = carrying.wait_for_room(sum(sizes), PATIENCE_SECONDS)
+    if time.monotonic() - now >= PATIENCE_SECONDS:
+        _box.impatient_until = time.monotonic() + IMPATIENT_SECONDS
+    fitting = bisect_right(list(accumulate(sizes)), room)
+    return max(1, fitting) if room else len(letters)
 
 
 def _store(
@@ -152,23 +176,12 @@ def _write(
     arrivals: list[Arrival], deferred: Collection[str], *, goes_on: bool
 ) -> tuple[list[list[Accepted]], Routed | None]:
     """Store arrivals, and route them when there is room to carry them out here."""
-    room = _room_for(arrivals) if goes_on and not drain.is_stopping() else 0
+    room = carrying.room() if goes_on and not drain.is_stopping() else 0
     if room:
         return _write_and_route(arrivals, deferred, room)
     tenants = {arrival.organization_id for arrival in arrivals}
     tenant = tenants.pop() if len(tenants) == 1 else EVERY
     return write(lambda session: events.accept_all(session, arrivals), tenant), None
-
-
-def _room_for(arrivals: Sequence[Arrival]) -> int:
-    wanted = sum(len(arrival.events) for arrival in arrivals)
-    room, now = carrying.room(), time.monotonic()
-    if room >= wanted or now < _box.impatient_until:
-        return room
-    room = carrying.wait_for_room(wanted, PATIENCE_SECONDS)
-    if time.monotonic() - now >= PATIENCE_SECONDS:
-        _box.impatient_until = time.monotonic() + IMPATIENT_SECONDS
-    return room
 
 
 def _write_and_route(

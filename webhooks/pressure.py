@@ -1,8 +1,8 @@
 """Pressure: how busy the hub is taking events in, so that whoever drains leaves it the machine.
 
-The inbox tells how long something lay in it or was being stored. Once a second the ledger takes that share of the second down
-and brings back the highest among all processes; draining then rests so much longer between its
-batches, yet never stops.
+The inbox tells how long something lay in it or was being stored. Once a second the ledger takes
+that share of the second down and brings back the highest among all processes; draining then rests
+so much longer between its batches, yet never stops.
 """
 
 import os

@@ -21,6 +21,7 @@ OK = Response(status=200, headers={}, body=b"ok", truncated=False, elapsed_ms=1)
 def carries(monkeypatch):
     """A process that carries out what it takes in."""
     monkeypatch.setattr(inbox, "_carries", True)
+    monkeypatch.setattr(inbox._box, "impatient_until", 0.0)
     yield
     carrying.wait_until_done(10)
 
@@ -237,7 +238,15 @@ def test_a_batch_waits_a_moment_for_room_and_goes_straight_on(target, monkeypatc
     assert nudges == []
 
 
-@pytest.mark.usefixtures("target")
+def test_of_many_only_those_are_taken_that_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(carrying, "_most_rows", lambda: 5)
+    letters = [Letter(events.Arrival("org_a", None, [event()] * size), print) for size in (2, 3, 1)]
+    assert inbox._fitting(letters) == 2
+    assert inbox._fitting(letters[:2]) == 2
+    big = Letter(events.Arrival("org_a", None, [event()] * 50), print)
+    assert inbox._fitting([big, *letters]) == 1
+
+
 def test_for_slow_targets_nobody_waits_twice(monkeypatch, nudges):
     monkeypatch.setattr(inbox, "PATIENCE_SECONDS", 0.2)
     held = hold(monkeypatch, 2, 3)
