@@ -6,6 +6,7 @@ events are only stored, and a drain, which shares fairly, carries them out.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from webhooks.letters import Letter
@@ -15,7 +16,7 @@ LOUD_TOGETHER = 8  # of the loud, beside the others'
 LOUD_STORED_TOGETHER = 32  # when they are only stored
 TIMES = 1.5  # as much as a fair share
 TURN_SECONDS = 0.5
-FEW = 20  # events in some seconds make nobody loud
+FEW = 20  # events in a second make nobody loud
 CROWDED_SECONDS = 0.02  # a quiet sender's wait from which on the loud are left to a drain
 _SLOWLY = 0.2  # how much a new wait weighs
 
@@ -26,7 +27,8 @@ class Turns:
     def __init__(self, weight_of: Callable[[str], int]) -> None:
         """Know of nobody yet."""
         self._weight_of = weight_of
-        self._counts: dict[str, float] = {}
+        self._counts: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()  # in the half second before this one
         self._loud: frozenset[str] = frozenset()
         self._turned_at = time.monotonic()
         self._wait = 0.0
@@ -62,23 +64,23 @@ class Turns:
         now = time.monotonic()
         for letter in letters:
             tenant = letter.arrival.organization_id
-            self._counts[tenant] = self._counts.get(tenant, 0) + len(letter.arrival.events)
+            self._counts[tenant] += len(letter.arrival.events)
             if tenant not in self._loud:
                 self._wait += _SLOWLY * (now - letter.posted_at - self._wait)
 
     def _turn(self) -> None:
         now = time.monotonic()
-        passed = now - self._turned_at
-        if passed < TURN_SECONDS:
+        if now - self._turned_at < TURN_SECONDS:
             return
-        self._turned_at = now
-        self._loud = _loud(self._counts, self._weight_of)
-        kept = 0.5 ** min(passed / TURN_SECONDS, 20)
-        counts = {tenant: count * kept for tenant, count in self._counts.items()}
-        self._counts = {tenant: count for tenant, count in counts.items() if count >= 1}
+        if self._counts.keys() <= self._loud:
+            self._wait = 0.0  # there is nobody who waits
+        is_stale = now - self._turned_at > 2 * TURN_SECONDS
+        lately = self._counts if is_stale else self._counts + self._before
+        self._loud = _loud(lately, self._weight_of)
+        self._counts, self._before, self._turned_at = Counter(), self._counts, now
 
 
-def _loud(counts: dict[str, float], weight_of: Callable[[str], int]) -> frozenset[str]:
+def _loud(counts: Counter[str], weight_of: Callable[[str], int]) -> frozenset[str]:
     total = sum(counts.values())
     if len(counts) < 2 or total < FEW:
         return frozenset()

@@ -102,7 +102,18 @@ def test_a_loud_sender_does_not_make_the_hub_crowded_by_its_own_wait(some_turns)
 
 def test_noise_is_forgotten(some_turns):
     hear(some_turns, noise())
-    for _ in range(4):
+    for _ in range(2):
         hear(some_turns, letters(*QUIET * 10))
     now, _ = some_turns.pick(letters(*["loud"] * 50))
     assert len(now) == 50
+
+
+def test_who_goes_on_alone_is_not_loud_and_waits_for_nobody(some_turns):
+    hear(some_turns, noise())
+    some_turns.stored(letters(*QUIET * 10, waited=0.2))
+    assert some_turns.is_crowded()
+    for _ in range(3):
+        hear(some_turns, letters(*["loud"] * 100))
+    alone = letters(*["loud"] * 100)
+    assert not some_turns.deferred(alone)
+    assert some_turns.pick(alone) == (alone, [])
