@@ -151,7 +151,7 @@ def _fitting(letters: Sequence[Letter]) -> int:
 
 
 def _store(
-    letters: list[Letter], deferred: Collection[str] = (), *, goes_on: bool = True
+    letters: list[Letter], deferred: Collection[int] = (), *, goes_on: bool = True
 ) -> list[Answer]:
     arrivals = [letter.arrival for letter in letters]
     try:
@@ -173,7 +173,7 @@ def _store(
 
 
 def _write(
-    arrivals: list[Arrival], deferred: Collection[str], *, goes_on: bool
+    arrivals: list[Arrival], deferred: Collection[int], *, goes_on: bool
 ) -> tuple[list[list[Accepted]], Routed | None]:
     """Store arrivals, and route them when there is room to carry them out here."""
     room = carrying.room() if goes_on and not drain.is_stopping() else 0
@@ -185,18 +185,16 @@ def _write(
 
 
 def _write_and_route(
-    arrivals: list[Arrival], deferred: Collection[str], room: int
+    arrivals: list[Arrival], deferred: Collection[int], room: int
 ) -> tuple[list[list[Accepted]], Routed]:
     """Plan first what the events cause, then store it all in one statement.
 
-    Those of the `deferred` organizations are stored and left to a drain.
+    Those at the `deferred` places are stored and left to a drain.
     """
     letters = [
         rows
-        for arrival in arrivals
-        for rows in events.rows_of(
-            [arrival], "new" if arrival.organization_id in deferred else "routed"
-        )
+        for place, arrival in enumerate(arrivals)
+        for rows in events.rows_of([arrival], "new" if place in deferred else "routed")
     ]
     stored = events.as_rows(letters)
     good = ready.of_rows([row for row in stored.rows if row["state"] == "routed"])

@@ -212,7 +212,7 @@ def test_of_the_loud_what_is_left_to_a_drain_is_stored_with_the_others_and_count
         events.Arrival("org_a", None, [event(1)]),
         events.Arrival("org_b", None, [event(2), event(3)]),
     ]
-    answers = inbox._store([Letter(one, print) for one in arrivals], {"org_b"})
+    answers = inbox._store([Letter(one, print) for one in arrivals], {1})
     carrying.wait_until_done(10)
     found = {row.id: row.state for row in make.rows(Event)}
     assert [[found[one.id] for one in answer] for answer in answers] == [["routed"], ["new"] * 2]

@@ -83,21 +83,27 @@ def test_a_weight_is_a_right_to_send_more(some_turns):
     assert len(now) == 60
 
 
-def test_once_the_quiet_wait_the_loud_are_left_to_a_drain(some_turns):
+def crowd(some_turns):
+    """Let the quiet wait beside the loud."""
     hear(some_turns, noise())
-    some_turns.stored(letters(*QUIET * 10, waited=0.2))
-    now, _ = some_turns.pick(letters(*["loud"] * 100, "a"))
-    assert some_turns.deferred(now) == {"loud"}
+    hear(some_turns, letters(*QUIET * 10, waited=0.2), letters(*["loud"] * 100))
+
+
+def test_once_the_quiet_wait_the_loud_are_left_to_a_drain_beyond_a_fair_share(some_turns):
+    crowd(some_turns)
+    now, _ = some_turns.pick(letters(*["loud"] * 100, *"aabb"))
     assert names(now).count("loud") == turns.LOUD_STORED_TOGETHER
-    assert not some_turns.deferred(letters("a"))
-    some_turns.stored(letters(*QUIET * 10))
+    assert some_turns.deferred(now) == set(range(2, turns.LOUD_STORED_TOGETHER))
+    assert some_turns.deferred(letters(*["loud"] * 3)) == {1, 2}
+    assert not some_turns.deferred(letters(*"ab"))
+    hear(some_turns, noise())
     assert not some_turns.deferred(now), "they go straight through again when nobody waits"
 
 
 def test_a_loud_sender_does_not_make_the_hub_crowded_by_its_own_wait(some_turns):
     hear(some_turns, noise())
-    some_turns.stored(letters(*["loud"] * 10, waited=5))
-    assert not some_turns.is_crowded()
+    hear(some_turns, letters(*QUIET * 10), letters(*["loud"] * 100, waited=5))
+    assert not some_turns.deferred(letters(*["loud"] * 8))
 
 
 def test_noise_is_forgotten(some_turns):
@@ -109,11 +115,11 @@ def test_noise_is_forgotten(some_turns):
 
 
 def test_who_goes_on_alone_is_not_loud_and_waits_for_nobody(some_turns):
-    hear(some_turns, noise())
-    some_turns.stored(letters(*QUIET * 10, waited=0.2))
-    assert some_turns.is_crowded()
-    for _ in range(3):
-        hear(some_turns, letters(*["loud"] * 100))
+    crowd(some_turns)
     alone = letters(*["loud"] * 100)
-    assert not some_turns.deferred(alone)
+    assert some_turns.deferred(alone)
+    hear(some_turns, alone)
+    assert not some_turns.deferred(alone), "nobody waits any more"
+    hear(some_turns, alone)
+    hear(some_turns, alone)
     assert some_turns.pick(alone) == (alone, [])
