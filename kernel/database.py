@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
@@ -145,6 +144,8 @@ def _open_store(url: str) -> _Store:
 def _connect_postgres(
     url: str, kept: int, most: int, *, is_plain: bool = False, **options: str
 ) -> Engine:
+    import psycopg  # noqa: PLC0415 - it needs ten megabytes, which SQLite's users keep
+
     # with a commit in every statement there is nothing to roll back when a connection comes back
     plainly = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None} if is_plain else {}
     told = {"connect_timeout": 3, "autocommit": is_plain, **options}

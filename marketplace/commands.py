@@ -3,10 +3,13 @@
 import base64
 import secrets
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import click
 
 from kernel import clock
+from kernel.database import StoreUnavailable
 from kernel.settings import settings
 from marketplace import demo_vendors, migrating, seed, server
 from marketplace import doctor as examination
@@ -17,16 +20,26 @@ def up() -> None:
     """Start the hub: in embedded mode this is all there is to start."""
     # they take their time, so they start first and are waited for last
     vendors = demo_vendors.start() if settings().demo else None
-    if settings().mode == "embedded":
-        migrating.upgrade()
-    else:
-        migrating.wait_until_current()
-    logins = seed.seed()
+    # in a process of its own, as it needs much memory once that a hub would keep for good
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
+        logins = apart.submit(_prepare).result()
     if vendors:
         demo_vendors.wait(vendors)
     if settings().demo:
         _print_logins(logins)
     server.serve()
+
+
+def _prepare() -> list[str]:
+    """Bring the store up to date; return the demo log-ins."""
+    try:
+        if settings().mode == "embedded":
+            migrating.upgrade()
+        else:
+            migrating.wait_until_current()
+        return seed.seed()
+    except StoreUnavailable as problem:
+        sys.exit(f"The database cannot be reached: {problem.__cause__}")
 
 
 def _print_logins(logins: list[str]) -> None:
