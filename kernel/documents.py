@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import accumulate
 from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
@@ -28,7 +29,7 @@ MAX_DIGITS = 4300
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _NOT_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
-_SQUARE = bytes.maketrans(b"{}", b"[]")
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one down, one up again
 _MAYBE_BEYOND_64_BITS = re.compile(rb"[0-9]{19}")
 _PLAIN_ZEROS = 40
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -135,12 +136,8 @@ def _check_depth(raw: bytes, max_depth: int) -> None:
         return
     # without escapes, every second piece between quotes lies outside the strings
     pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
-    nest = b"".join(pieces).translate(_SQUARE, _NOT_BRACKET)
-    for _ in range(max_depth):
-        if not nest:
-            return
-        nest = nest.replace(b"[]", b"")  # peels one level off everything at once
-    if b"[]" in nest or nest.count(b"[") > max_depth:
+    nest = b"".join(pieces).translate(_STEPS, _NOT_BRACKET)
+    if max(accumulate(memoryview(nest).cast("b")), default=0) > max_depth:
         raise Malformed(
             detail=N_("It is nested deeper than %(limit)s levels"), code="too_deep", limit=max_depth
         )

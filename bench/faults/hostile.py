@@ -111,6 +111,11 @@ def bodies() -> dict[str, tuple[bytes, str]]:
         "ten megabytes in gzip": (gzip.compress(b"[" * (10 * MEGABYTE)), "gzip"),
         "a gigabyte in gzip": (gzip.compress(gzip.compress(bytes(200 * MEGABYTE))), "gzip"),
         "lists in lists": (b"[" * (MEGABYTE - 1), ""),
+        "lists in lists, closed": (b"[" * (MEGABYTE // 2) + b"]" * (MEGABYTE // 2), ""),
+        "sixty deep, again and again": (
+            b"[" + b",".join([b"[" * 60 + b"]" * 60] * (MEGABYTE // 121 - 1)) + b"]",
+            "",
+        ),
         "objects in objects": (b'{"a":' * 150_000 + b"1" + b"}" * 150_000, ""),
         "a thousand events": (json.dumps([{"type": "a.b", "data": {}}] * 1000).encode(), ""),
         "a million keys": (
