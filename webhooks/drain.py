@@ -28,7 +28,7 @@ class Stage:
     """What else moves: rows that fell due, whatever they are.
 
     `is_due` looks for them without writing; `move` gets the worker id, moves on what is ready in
-    its own tables (claim, commit, call, record) and returns how many rows it moved.
+    its own tables (claim, commit, call, record) and returns how many rows it moved, or AGAIN.
     """
 
     name: str
@@ -36,6 +36,8 @@ class Stage:
     move: Callable[[str], int]
 
 
+# Said by a stage that moved nothing and shall look again in a moment.
+AGAIN = -1
 # Filled by the composition root. Stages run beside the routing.
 STAGES: list[Stage] = []
 
@@ -326,7 +328,7 @@ class _Drain:
             except Exception:
                 _logger.exception("stage_failed", stage=name)
                 continue
-            self.moved += count
+            self.moved += max(count, 0)
             if (count or name in self.again) and (name in self.stages or name == "limited"):
                 self.unsure.add("due" if name == "limited" else name)
                 self.again.discard(name)
