@@ -37,6 +37,8 @@ def check(order_key: str, event_schema: Schema | None) -> list[Say]:
         return []
     if len(order_key) > MAX_LENGTH:
         return [say(f"不能超过 {MAX_LENGTH} 个字", f"It is longer than {MAX_LENGTH} characters")]
+    if "${" not in order_key or not order_key.strip(" ${}"):
+        return [_READS_NOTHING]
     sources = mapping.source_schema(event_schema, {})
     found = mapping.check_mapping(order_key, sources, None, _ROOTS)
     if found:
