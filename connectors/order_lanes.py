@@ -42,16 +42,18 @@ _GIVEN = {
     "sqlite": "(SELECT json_extract(one.value, '$[0]') AS tenant, json_extract(one.value, '$[1]')"
     " AS flow, json_extract(one.value, '$[2]') AS value FROM json_each(:lanes) AS one) AS given",
 }
-# A run is named by a list that is worked out first: PostgreSQL would else read the whole table.
+# Runs are named by a list that is worked out first, and what else is asked of them is written so
+# that no other index answers it: without statistics PostgreSQL would read all that wait.
+_STATE = {"postgresql": "state || ''", "sqlite": "state"}
 _AMONG = {
-    "postgresql": "organization_id = ANY(CAST(:tenants AS text[])) AND id = ANY(ARRAY({}))",
-    "sqlite": "organization_id IN (SELECT json_extract(value, '$[0]') FROM json_each(:lanes))"
-    " AND id IN ({})",
+    "postgresql": "organization_id = ANY(CAST(:owners AS text[])) AND id = ANY(ARRAY({}))",
+    "sqlite": "organization_id IN (SELECT value FROM json_each(:owners)) AND id IN ({})",
 }
 
 
 def _statement(dialect: str, change: str, which: str) -> Any:
     among_these = _AMONG[dialect].format(which.format(given=_GIVEN[dialect]))
+    change = change.format(state=_STATE[dialect])
     return text(f"UPDATE run {change} AND {among_these} RETURNING organization_id, id")
 
 
@@ -60,7 +62,7 @@ _DEMOTE = {
     dialect: _statement(
         dialect,
         "SET state = 'waiting', next_at = NULL"
-        " WHERE state IN ('due', 'waiting') AND next_at IS NOT NULL AND started_at IS NULL",
+        " WHERE {state} IN ('due', 'waiting') AND started_at IS NULL",
         "SELECT early.id FROM {given}, run AS early WHERE early.organization_id = given.tenant"  # noqa: S608
         " AND early.flow_id = given.flow AND early.order_key = given.value"
         " AND early.order_key IS NOT NULL AND (early.state = 'leased' OR early.next_at IS NOT NULL)"
@@ -72,7 +74,7 @@ _DEMOTE = {
 _PROMOTE = {
     dialect: _statement(
         dialect,
-        "SET state = 'due', next_at = :now WHERE state = 'waiting' AND next_at IS NULL",
+        "SET state = 'due', next_at = :now WHERE {state} = 'waiting'",
         f"SELECT (SELECT id {_HEAD}) FROM {{given}}"  # noqa: S608
         f" WHERE NOT EXISTS (SELECT 1 FROM run WHERE {_IN_LANE} AND {_BUSY})",
     ).bindparams(bindparam("now", type_=Moment))
@@ -94,6 +96,11 @@ def _given(session: Session, lanes: Iterable[Lane]) -> tuple[str, dict[str, Any]
         return dialect, {"lanes": documents.dump(chosen).decode()}
     names = ("tenants", "flows", "values")
     return dialect, {name: [lane[n] for lane in chosen] for n, name in enumerate(names)}
+
+
+def _owners(dialect: str, lanes: Iterable[Lane]) -> Any:
+    owners = sorted({lane[0] for lane in lanes})
+    return documents.dump(owners).decode() if dialect == "sqlite" else owners
 
 
 _FLOWS = (
@@ -132,9 +139,11 @@ def settle(session: Session, lanes: Iterable[Lane]) -> list[Key]:
 
     Returns the keys of the runs that may be claimed now and could not before.
     """
-    dialect, given = _given(session, lanes)
-    if not any(given.values()) or given.get("lanes") == "[]":
+    chosen = set(lanes)
+    if not chosen:
         return []
+    dialect, given = _given(session, chosen)
+    given["owners"] = _owners(dialect, chosen)
     connection = session.connection()
     connection.execute(_DEMOTE[dialect], given)
     now = {"now": store_now(session)}

@@ -51,6 +51,7 @@ def plan(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Plan
         if mine:
             routed.follow_ups.append(partial(advance.go_on, routed.worker_id, mine))
         let_go = _let_go(session, [row for row, _ in fresh], lined_up) if ordered else []
+        routed.lets_others_go |= any(row["order_key"] is not None for row, _ in mine)
         routed.is_rest_due |= bool(let_go) or any(row["state"] == "due" for row, _ in fresh)
 
     conflict = ("organization_id", "flow_id", "event_id", "replay_nonce")

@@ -282,7 +282,8 @@ class _Drain:
         if routed.is_ordered:
             self.unsure.add("ordered")
         for job in carrying.carry(routed, self.send):
-            self._watch("limited" if routed.is_limited else "carry", job)
+            limited = "limited" if routed.is_limited else "carry"
+            self._watch("in order" if routed.lets_others_go else limited, job)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
         self._watch(name, carrying.threads().submit(work))
@@ -329,7 +330,9 @@ class _Drain:
                 _logger.exception("stage_failed", stage=name)
                 continue
             self.moved += max(count, 0)
-            if (count or name in self.again) and (name in self.stages or name == "limited"):
+            if name == "in order":
+                self.unsure = set(self.stages)
+            elif (count or name in self.again) and (name in self.stages or name == "limited"):
                 self.unsure.add("due" if name == "limited" else name)
                 self.again.discard(name)
 

@@ -41,6 +41,7 @@ class Routed:
     is_rest_due: bool = False  # something was left to whoever looks for what is due
     is_ordered: bool = False  # something was left to whoever sends in order
     is_limited: bool = False  # once it is sent, more may go to the same endpoint
+    lets_others_go: bool = False  # once its follow-ups are done, what waited in order may be due
 
     def parcels(self) -> list[Parcel]:
         """Pack the leased deliveries; needs no database."""

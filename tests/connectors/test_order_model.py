@@ -153,24 +153,26 @@ class World:
             connections.make_ready(session, connection)
 
     def switch(self) -> None:
+        """The flow is off for a while: what comes in then starts nothing, what runs goes on."""
         with transaction(EVERY) as session:
-            flow = flows.find(session, self.owner, self.flow)
-            (flows.pause if flow.state == "active" else flows.resume)(
-                session, self.owner, self.flow
-            )
+            flows.pause(session, self.owner, self.flow)
+        for deed in (self.arrive, self.route, self.claim, self.record):
+            deed()
+            self.look()
+        with transaction(EVERY) as session:
+            flows.resume(session, self.owner, self.flow)
 
     def reorder(self) -> None:
         self.order_key = self.chance.choice(ORDERS)
         with transaction(EVERY) as session:
             order_lanes.lock(session, [(self.owner, self.flow)])
             flow = flows.find(session, self.owner, self.flow)
-            before, state = flow.order_key, flow.state
+            before = flow.order_key
             document = flows.document_of(session, flow)
             flow.draft = {**document, "trigger": {"event": "order.paid"}}
             if self.order_key:
                 flow.draft["trigger"]["order_key"] = self.order_key
             publish_unchecked(session, flow)
-            flow.state = state
             order_lanes.follow(session, flow, before)
         self.changed = True
 
@@ -241,7 +243,7 @@ class World:
         raise AssertionError(f"never ended: {left}")
 
 
-def play(seed: int, order_key: str | None, steps: int = 120) -> World:
+def play(seed: int, order_key: str | None, steps: int = 80) -> World:
     world = World(seed, order_key)
     world.live(steps)
     world.end()
@@ -250,7 +252,7 @@ def play(seed: int, order_key: str | None, steps: int = 120) -> World:
     return world
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_every_schedule_keeps_the_order_and_strands_nothing(seed):
     play(seed, ORDERS[seed % len(ORDERS)])
     assert len(rows(Run)) > 10
@@ -281,4 +283,4 @@ def test_a_break_would_be_noticed(monkeypatch, broken):
     BREAKS[broken](monkeypatch)
     with pytest.raises(AssertionError):
         for seed in range(12):
-            play(seed, "flow", steps=60)
+            play(seed, "flow", steps=50)
