@@ -15,17 +15,27 @@ from connectors.flow_documents import action_of
 from connectors.stepping import Call, Moving
 from kernel.database import EVERY, reading
 from kernel.errors import NotFound
+from webhooks import drain
 from webhooks.ready import ReadyEvent
 
 BATCH = 50
 PATIENCE_SECONDS = 0.3  # how long the fast lanes of a round wait for each other
 LOOK_SECONDS = 0.1  # with nothing but slow apps in the air: how often to look for other work
+HAND_OVER_SECONDS = 3  # so long a worker takes on itself what waited behind the runs it ended
+AGAIN_SECONDS = 0.02
 TURN_SECONDS = 30  # a drain stops taking new runs after this and finishes what it has
 
 
 def advance(worker_id: str) -> int:
-    """Move up to a batch of ready runs as far as they go; return how many were taken."""
-    return _move(worker_id, take(worker_id, BATCH), takes_more=True)
+    """Move up to a batch of ready runs as far as they go; return how many were taken.
+
+    AGAIN when there are such as wait only for events in front of theirs to be routed.
+    """
+    ready = take(worker_id, BATCH)
+    if not ready and claims.is_any_held_up():
+        time.sleep(AGAIN_SECONDS)
+        return drain.AGAIN
+    return _move(worker_id, ready, takes_more=True)
 
 
 def go_on(worker_id: str, born: Sequence[tuple[Mapping[str, Any], ReadyEvent]]) -> int:
@@ -42,7 +52,10 @@ def _move(worker_id: str, ready: list[Moving], *, takes_more: bool) -> int:
         for landing in landed:
             landing.apply()
         rested += [landing.call.moving for landing in landed]
-        ready = recording.record(worker_id, rested)
+        goes_on = time.monotonic() - began < HAND_OVER_SECONDS and not drain.is_stopping()
+        ready, handed = recording.record_and_take(worker_id, rested, takes=goes_on)
+        ready += loading.load(handed)
+        taken += len(handed)
         if takes_more and flight and not ready and time.monotonic() - began < TURN_SECONDS:
             # only slow apps are in the air: others need not wait for them
             ready = take(worker_id, BATCH - flight.size)

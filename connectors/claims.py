@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, case, select, text, union_all, update
 from sqlmodel import Session, col
 
+from connectors import order_lanes
 from connectors.keys import Key, among
 from connectors.tables import Run
 from kernel.database import EVERY, reading, store_now, write
@@ -34,6 +35,13 @@ _LANES = text(
     )
     SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT :most
     """
+)
+# A run of a flow with an order waits until every event in front of its own is routed: one of them
+# may belong before it.
+_IS_FREE = text(
+    "(run.order_key IS NULL OR NOT EXISTS (SELECT 1 FROM event"
+    " WHERE event.organization_id = run.organization_id AND event.state = 'new'"
+    " AND event.id < run.event_id))"
 )
 _QUARANTINE = {
     "zh": "处理这一次运行时程序多次意外退出，已停下以免影响其他流程",
@@ -63,7 +71,7 @@ def claim(
         chosen, _ = _look(worker_id, limit, pace or {}, busy)
     if not chosen:
         return []
-    return write(lambda session: _take(session, worker_id, chosen))
+    return write(lambda session: take(session, worker_id, chosen))
 
 
 def _look(
@@ -102,6 +110,24 @@ def is_any_due(session: Session) -> bool:
     return is_due or _is_left_behind(session, now)
 
 
+_HELD_UP = (
+    select(col(Run.id))
+    .where(
+        text("state IN ('due', 'waiting')"),
+        col(Run.next_at) <= bindparam("now"),
+        col(Run.order_key).is_not(None),
+    )
+    .limit(1)
+)
+
+
+def is_any_held_up() -> bool:
+    """Tell whether a run that is due in an order waits for events in front to be routed."""
+    with reading(EVERY) as session:
+        now = {"now": store_now(session)}
+        return session.connection().execute(_HELD_UP, now).first() is not None
+
+
 def _is_left_behind(session: Session, now: datetime) -> bool:
     return session.connection().execute(_LEFT_BEHIND, {"now": now}).first() is not None
 
@@ -109,7 +135,11 @@ def _is_left_behind(session: Session, now: datetime) -> bool:
 def _suspects(session: Session, now: datetime, busy: Collection[str]) -> list[Key]:
     statement = (
         select(col(Run.organization_id), col(Run.id), col(Run.lane), col(Run.crash_count))
-        .where(text("state IN ('due', 'waiting') AND crash_count > 0"), col(Run.next_at) <= now)
+        .where(
+            text("state IN ('due', 'waiting') AND crash_count > 0"),
+            col(Run.next_at) <= now,
+            _IS_FREE,
+        )
         .order_by(col(Run.next_at))
         .limit(100)
     )
@@ -163,6 +193,7 @@ def _ready(
                 col(Run.crash_count) == 0,
                 col(Run.lane) == lane,
                 col(Run.next_at) <= now,
+                _IS_FREE,
             )
             .order_by(col(Run.next_at), col(Run.id))
             .limit(min(limit, pace.get(lane, limit)))
@@ -187,16 +218,17 @@ def _deal(found: dict[str, dict[str, deque[str]]], limit: int) -> list[Key]:
     return chosen
 
 
-def _take(session: Session, worker_id: str, chosen: Sequence[Key]) -> list[Any]:
+def take(session: Session, worker_id: str, chosen: Sequence[Key]) -> list[Any]:
+    """Lease those of the chosen runs that are ready, and return their rows."""
     now = store_now(session)
-    free = (among(Run, chosen), col(Run.state).in_(READY), col(Run.next_at) <= now)
+    free = (among(Run, chosen), col(Run.state).in_(READY), col(Run.next_at) <= now, _IS_FREE)
     if session.get_bind().dialect.name == "postgresql":
         # another worker's rows are passed over instead of waited for; the update names the rows
         # themselves, as PostgreSQL would read the whole table for an update of a locking subquery
         locked = select(col(Run.organization_id), col(Run.id)).where(*free)
         rows = session.execute(locked.with_for_update(skip_locked=True))
         mine = [(row[0], row[1]) for row in rows]
-        free = (among(Run, mine), col(Run.state).in_(READY), col(Run.next_at) <= now)
+        free = (among(Run, mine), *free[1:])
     statement = (
         update(Run)
         .where(*free)
@@ -227,9 +259,16 @@ def _put_back(session: Session, is_over: Any) -> int:
     now = store_now(session)
     gone = (text("state = 'leased'"), is_over)
     options = {"synchronize_session": False}
-    aside: Any = session.execute(
+    too_often = (*gone, col(Run.crash_count) + 1 >= MAX_CRASHES)
+    in_order = (
+        select(col(Run.organization_id), col(Run.flow_id))
+        .where(*too_often, col(Run.order_key).is_not(None))
+        .distinct()
+    )
+    order_lanes.lock(session, [(row[0], row[1]) for row in session.execute(in_order)])
+    aside = session.execute(
         update(Run)
-        .where(*gone, col(Run.crash_count) + 1 >= MAX_CRASHES)
+        .where(*too_often)
         .values(
             state="parked",
             cause="quarantined",
@@ -241,8 +280,10 @@ def _put_back(session: Session, is_over: Any) -> int:
             next_at=None,
             finished_at=now,
         )
+        .returning(col(Run.organization_id), col(Run.flow_id), col(Run.order_key))
         .execution_options(**options)
-    )
+    ).all()
+    order_lanes.settle(session, [(row[0], row[1], row[2]) for row in aside if row[2] is not None])
     ready: Any = session.execute(
         update(Run)
         .where(*gone)
@@ -255,4 +296,4 @@ def _put_back(session: Session, is_over: Any) -> int:
         )
         .execution_options(**options)
     )
-    return int(aside.rowcount) + int(ready.rowcount)
+    return len(aside) + int(ready.rowcount)

@@ -6,10 +6,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlmodel import Session, col
 
-from connectors import credentials, flow_documents
+from connectors import credentials, flow_documents, order_lanes
 from connectors.engine import loader
 from connectors.engine.connector import Auth, ConnectionValues, Connector
 from connectors.errors import InUse, Unfit, finding
@@ -210,27 +210,9 @@ def change(
 
 def make_ready(session: Session, connection: Connection) -> int:
     """Clear a connection's trouble and wake the runs that were parked for it."""
+    woken = _wake(session, connection)
     connection.state, connection.problem = "ready", None
     session.add(connection)
-    woken = session.execute(
-        update(Run)
-        .where(
-            col(Run.organization_id) == connection.organization_id,
-            col(Run.state) == "parked",
-            col(Run.cause) == "auth",
-            col(Run.lane) == connection.id,
-        )
-        .values(
-            state="due",
-            next_at=store_now(session),
-            attempt_count=0,
-            cause=None,
-            say=None,
-            detail=None,
-            finished_at=None,
-        )
-        .execution_options(synchronize_session=False)
-    )
     # looks for missing events that stopped for it go on, too
     session.execute(
         update(RECONCILIATION)
@@ -241,10 +223,40 @@ def make_ready(session: Session, connection: Connection) -> int:
         )
         .values(next_at=store_now(session))
     )
-    count = int(woken.rowcount)  # type: ignore[attr-defined]
-    if count:
+    if woken:
         queue.nudge(session, "webhooks.drain")
-    return count
+    return woken
+
+
+def _wake(session: Session, connection: Connection) -> int:
+    """Let the runs go on that were parked for a connection; those of an order in their turn."""
+    parked = (
+        col(Run.organization_id) == connection.organization_id,
+        col(Run.state) == "parked",
+        col(Run.cause) == "auth",
+        col(Run.lane) == connection.id,
+    )
+    is_ordered = col(Run.order_key).is_not(None)
+    with session.no_autoflush:  # flows are locked before connections
+        flows = session.execute(select(col(Run.flow_id)).where(*parked, is_ordered).distinct())
+        order_lanes.lock(session, [(connection.organization_id, row[0]) for row in flows])
+    woken = session.execute(
+        update(Run)
+        .where(*parked)
+        .values(
+            state=case((is_ordered, "waiting"), else_="due"),
+            next_at=case((is_ordered, None), else_=store_now(session)),
+            attempt_count=0,
+            cause=None,
+            say=None,
+            detail=None,
+            finished_at=None,
+        )
+        .returning(col(Run.organization_id), col(Run.flow_id), col(Run.order_key))
+        .execution_options(synchronize_session=False)
+    ).all()
+    order_lanes.settle(session, [(row[0], row[1], row[2]) for row in woken if row[2] is not None])
+    return len(woken)
 
 
 def rename(session: Session, organization_id: str, connection_id: str, name: str) -> Connection:

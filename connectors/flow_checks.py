@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from connectors import order_keys
 from connectors.engine import flow_templates
 from connectors.errors import finding
 
@@ -12,6 +13,7 @@ MAX_STEPS = 40
 MAX_VERSION = 999_999
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _TRIGGER_PARTS = {"event", "version", "source", "connection", "connector", "trigger"}
+_TRIGGER_PARTS |= {"order_key"}
 _STEP_PARTS = {
     "filter": {"key", "kind", "title", "when"},
     "map": {"key", "kind", "title", "mapping"},
@@ -33,6 +35,8 @@ def check(
     if findings:
         return findings
     findings += _check_bindings(document, connections)
+    for sentence in order_keys.check(_order_key(document), event_schema):
+        findings.append({"pointer": "/trigger/order_key", "say": dict(sentence)})
     known = {one["pointer"] for one in findings}
     for problem in flow_templates.check_flow(_as_template(document), event_schema):
         if problem.target not in known:
@@ -77,6 +81,10 @@ def _check_trigger(trigger: Mapping[str, Any]) -> Iterable[Finding]:
         fits = _is_version(value) if name == "version" else isinstance(value, str)
         if value is not None and not fits:
             yield finding(f"/trigger/{name}", "这里的写法不对", "This is not written correctly")
+
+
+def _order_key(document: Mapping[str, Any]) -> str:
+    return order_keys.of_trigger(document["trigger"]) or order_keys.NONE
 
 
 def _is_version(value: Any) -> bool:
@@ -155,7 +163,7 @@ def _as_template(document: Mapping[str, Any]) -> dict[str, Any]:
     trigger = {
         name: value
         for name, value in document["trigger"].items()
-        if name not in ("source", "connection") and value is not None
+        if name not in ("source", "connection", "order_key") and value is not None
     }
     steps = [
         {name: value for name, value in step.items() if name != "connection"}

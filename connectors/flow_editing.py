@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from connectors import order_keys
 from connectors.engine import loader
 from connectors.flow_checks import KINDS
 from connectors.mapping_rows import Row, document_of
@@ -96,6 +97,25 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+# --- order -------------------------------------------------------------------------------------
+
+
+def order_parts(trigger: Mapping[str, Any]) -> tuple[str, str]:
+    """Return which order a trigger asks for, none, flow, subject or value, and the value's text."""
+    written = order_keys.of_trigger(trigger) or order_keys.NONE
+    return (written, "") if written in order_keys.WORDS else ("value", written)
+
+
+def order_key_of(choice: str, value: str) -> str | None:
+    """Return the order key that two fields of a form mean; None for no order."""
+    if choice in (order_keys.FLOW, order_keys.SUBJECT):
+        return choice
+    if choice != "value":
+        return None
+    text = value.strip()
+    return text if "${" in text else f"${{{text}}}"
+
+
 # --- forms ---------------------------------------------------------------------------------------
 
 
@@ -111,6 +131,9 @@ def read_form(form: Mapping[str, str], connections: Mapping[str, str]) -> Docume
     source = form.get("starts", "").split("|")
     if len(source) == 3:
         trigger |= {"connection": source[0], "connector": source[1], "trigger": source[2]}
+    order_key = order_key_of(form.get("order", ""), form.get("order_value", ""))
+    if order_key:
+        trigger["order_key"] = order_key
     count = min(_number(form.get("count", "")), 100)
     steps = [_read_step(form, number, connections) for number in range(count)]
     return {"trigger": trigger, "steps": steps}

@@ -8,11 +8,11 @@ from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
 from catalog import event_types
-from connectors import connections, flow_checks, flow_documents
+from connectors import connections, flow_checks, flow_documents, order_keys, order_lanes
 from connectors.engine import flow_templates
 from connectors.errors import InUse, NotNow, Unfit, finding
 from connectors.tables import Flow, FlowVersion, Run
-from kernel import documents, ids, tenancy
+from kernel import documents, ids, queue, tenancy
 from kernel.database import store_now
 from kernel.errors import N_, NotFound
 
@@ -157,6 +157,7 @@ def publish(
     session: Session, organization_id: str, flow_id: str, published_by: str | None = None
 ) -> FlowVersion:
     """Make the draft a new version and switch the flow on; running runs keep their version."""
+    order_lanes.lock(session, [(organization_id, flow_id)])
     flow = find(session, organization_id, flow_id)
     document = document_of(session, flow)
     findings = check(session, organization_id, document)
@@ -174,9 +175,12 @@ def publish(
     )
     session.add(published)
     session.flush()  # the flow points at a version that must be there first
+    order_before = flow.order_key
     _listen(flow, published)
     flow.state, flow.draft = "active", None
     session.add(flow)
+    if order_lanes.follow(session, flow, order_before):
+        queue.nudge(session, "webhooks.drain")
     return published
 
 
@@ -187,6 +191,7 @@ def _listen(flow: Flow, published: FlowVersion) -> None:
     flow.listens_version = trigger.get("version")
     flow.listens_source_id = trigger.get("source")
     flow.listens_connection_id = trigger.get("connection")
+    flow.order_key = order_keys.of_trigger(trigger)
     flow.lane = flow_documents.recipe(published.document).lane_at(0, flow.id)
 
 
@@ -215,6 +220,7 @@ def delete(session: Session, organization_id: str, flow_id: str, *, force: bool 
 
     Refused while runs wait for something, unless forced: then they are cancelled.
     """
+    order_lanes.lock(session, [(organization_id, flow_id)])
     flow = find(session, organization_id, flow_id)
     waiting = unfinished(session, organization_id, flow_id)
     if waiting and not force:

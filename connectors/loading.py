@@ -72,6 +72,7 @@ def _moving(
         position=row.next_step,
         attempt_count=row.attempt_count,
         crash_count=row.crash_count,
+        order_key=row.order_key,
         notes=steps.get(key, {}),
     )
     try:

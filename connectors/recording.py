@@ -1,21 +1,23 @@
 """Recording a round: what a batch of runs did goes down in one commit, late writers are refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, update
 from sqlmodel import Session, col
 
+from connectors import claims, order_lanes
 from connectors.claims import LEASE_SECONDS
+from connectors.keys import Key
 from connectors.masking import keep
 from connectors.stepping import Moving, Note
 from connectors.tables import RUN, STEP, Connection
-from kernel import clock
+from kernel import clock, queue
 from kernel.columns import one_of
 from kernel.database import store_now, write, write_once
 from kernel.rows import Rows, change_and_add, insert_rows
-from webhooks import usage
+from webhooks import events, usage
 
 _OVER = {"succeeded", "skipped"}
 _RESTING = {*_OVER, "parked"}
@@ -24,24 +26,51 @@ _COUNTED = {"succeeded": {"ran": 1}, "skipped": {"ran": 1}, "parked": {"stuck": 
 
 def record(worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
     """Write down a round and return the runs that were still this worker's and go on."""
+    return record_and_take(worker_id, movings, takes=False)[0]
+
+
+def record_and_take(
+    worker_id: str, movings: Sequence[Moving], *, takes: bool
+) -> tuple[list[Moving], list[Any]]:
+    """Write down a round, and let those go on that waited in order behind runs that ended.
+
+    Returns the runs that were still this worker's and go on, and, if it `takes` more, the rows of
+    those that were let go and are leased to it now.
+    """
     if not movings:
-        return []
-    way = _write_plainly if _is_plain(movings) else _write_all
-    held = way(worker_id, movings)
+        return [], []
+    handed: list[Any] = []
+    if _is_plain(movings):
+        held = _write_plainly(worker_id, movings)
+    else:
+        held, handed = _write_all(worker_id, movings, _in_order(movings), takes=takes)
+    if len(held) < len(movings):
+        # either the lease was lost, or its flow was given an order meanwhile
+        ours = {moving.id for moving in held}
+        missed = [moving for moving in movings if moving.id not in ours]
+        flows = {(moving.organization_id, moving.flow_id) for moving in missed}
+        more, also = _write_all(worker_id, missed, flows, takes=takes)
+        held, handed = [*held, *more], [*handed, *also]
     for moving in held:
         if moving.state in _COUNTED:
             usage.add(moving.organization_id, None, **_COUNTED[moving.state])
         for note in moving.notes.values():
             note.is_new = note.is_changed = False
-    return [moving for moving in held if moving.state == "leased"]
+    return [moving for moving in held if moving.state == "leased"], handed
 
 
 def _is_plain(movings: Sequence[Moving]) -> bool:
-    """Tell whether there is nothing to write but runs and new steps."""
+    """Tell whether there is nothing to write but runs in no order and new steps."""
     return not any(
-        moving.cause == "auth" or any(n.is_changed and not n.is_new for n in moving.notes.values())
+        moving.cause == "auth"
+        or moving.order_key is not None
+        or any(n.is_changed and not n.is_new for n in moving.notes.values())
         for moving in movings
     )
+
+
+def _in_order(movings: Sequence[Moving]) -> set[Key]:
+    return {(one.organization_id, one.flow_id) for one in movings if one.order_key is not None}
 
 
 def _write_plainly(worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
@@ -60,26 +89,55 @@ def _write_plainly(worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
     return [moving for moving in movings if moving.id in ours]
 
 
-def _write_all(worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
-    """Write everything down in one commit."""
+def _write_all(
+    worker_id: str, movings: Sequence[Moving], flows: Collection[Key], *, takes: bool
+) -> tuple[list[Moving], list[Any]]:
+    """Write everything down in one commit; `flows` are those whose lanes may change by it."""
 
-    def work(session: Session) -> list[Moving]:
-        held = _move_on(session, worker_id, movings)
+    def work(session: Session) -> tuple[list[Moving], list[Any]]:
+        order_lanes.lock(session, flows)
+        held, lanes = _move_on(session, worker_id, movings, flows)
         if held:
             _write_notes(session, held)
             _mark_connections(session, held)
-        return held
+        return held, _let_go(session, worker_id, lanes, takes=takes)
 
     return write(work)
 
 
-def _move_on(session: Session, worker_id: str, movings: Sequence[Moving]) -> list[Moving]:
-    """Update the runs whose lease is still ours, by owner and epoch, and return those."""
+def _let_go(
+    session: Session, worker_id: str, lanes: Collection[order_lanes.Lane], *, takes: bool
+) -> list[Any]:
+    """Give the next of each lane a time, and take it at once or ring for whoever does."""
+    free = order_lanes.settle(session, lanes) if lanes else []
+    if not free:
+        return []
+    if takes:
+        return claims.take(session, worker_id, free)
+    queue.nudge(session, events.TASK)
+    return []
+
+
+def _move_on(
+    session: Session, worker_id: str, movings: Sequence[Moving], flows: Collection[Key]
+) -> tuple[list[Moving], set[order_lanes.Lane]]:
+    """Update the runs whose lease is still ours, by owner and epoch.
+
+    Returns those, and the lanes that some of them no longer are at work in.
+    """
     ours: set[str] = set()
-    for values, _ in _alike(worker_id, movings, store_now(session)):
-        rows = session.connection().execute(_update_of(values), values)
-        ours.update(row[0] for row in rows)
-    return [moving for moving in movings if moving.id in ours]
+    lanes: set[order_lanes.Lane] = set()
+    now = store_now(session)
+    locked = [one for one in movings if (one.organization_id, one.flow_id) in flows]
+    others = [one for one in movings if (one.organization_id, one.flow_id) not in flows]
+    for some, is_locked in ((others, False), (locked, True)):
+        for values, _ in _alike(worker_id, some, now):
+            update_of = _update_of(values, is_locked=is_locked)
+            for run_id, *lane in session.connection().execute(update_of, values):
+                ours.add(run_id)
+                if lane[2] is not None and values["state"] in _RESTING:
+                    lanes.add((lane[0], lane[1], lane[2]))
+    return [moving for moving in movings if moving.id in ours], lanes
 
 
 def _row(moving: Moving, now: datetime) -> dict[str, Any]:
@@ -143,13 +201,19 @@ _HELD = (
         RUN.c.lease_owner == bindparam("worker"),
         RUN.c.lease_epoch == bindparam("epoch"),
     )
-    .returning(RUN.c.id)
+    .returning(RUN.c.id, RUN.c.organization_id, RUN.c.flow_id, RUN.c.order_key)
 )
-_FINISH_RUNS = _HELD.values({name: bindparam(name) for name in _RUN_COLUMNS})
-_MOVE_RUNS = _FINISH_RUNS.values(lane=bindparam("lane"))
+_FINISH_ANY = _HELD.values({name: bindparam(name) for name in _RUN_COLUMNS})
+_MOVE_ANY = _FINISH_ANY.values(lane=bindparam("lane"))
+# a flow that was given an order meanwhile has to be locked first
+_FINISH_RUNS, _MOVE_RUNS = (
+    one.where(RUN.c.order_key.is_(None)) for one in (_FINISH_ANY, _MOVE_ANY)
+)
 
 
-def _update_of(values: Mapping[str, Any]) -> Any:
+def _update_of(values: Mapping[str, Any], *, is_locked: bool = False) -> Any:
+    if is_locked:
+        return _MOVE_ANY if "lane" in values else _FINISH_ANY
     return _MOVE_RUNS if "lane" in values else _FINISH_RUNS
 
 

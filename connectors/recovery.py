@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from connectors import flow_documents, flows
+from connectors import flow_documents, flows, order_lanes
 from connectors.errors import NotNow, Unfit, finding
 from connectors.flow_documents import action_of
 from connectors.masking import MAX_KEPT_BYTES
-from connectors.tables import FlowVersion, Run, Step
+from connectors.tables import Flow, FlowVersion, Run, Step
 from kernel import documents, ids, queue
 from kernel.database import store_now
 from kernel.errors import N_, NotFound
@@ -24,6 +24,11 @@ def retry_now(session: Session, organization_id: str, run_id: str) -> Run:
     run = _find(session, organization_id, run_id)
     if run.state not in ("waiting", "parked"):
         raise NotNow(N_("Only a run that waits or is parked can be tried again"))
+    if run.state == "waiting" and run.next_at is None:
+        raise NotNow(
+            N_("This run waits for its turn"),
+            N_("It goes on by itself once the runs in front of it have ended or are skipped."),
+        )
     _refuse_unsure(session, run)
     _wake(session, [run])
     return run
@@ -75,8 +80,6 @@ def replay_start(session: Session, organization_id: str, run_id: str) -> Run:
     flow = flows.find(session, organization_id, old.flow_id)
     if flow.published_version is None or old.state in ("due", "leased"):
         raise NotNow(N_("This run is still under way"))
-    if old.state in ("waiting", "parked"):
-        _cancel(session, old)
     run = Run(
         organization_id=organization_id,
         id=ids.new_id("run"),
@@ -88,7 +91,12 @@ def replay_start(session: Session, organization_id: str, run_id: str) -> Run:
         lane=flow.lane or flow.id,
         next_at=store_now(session),
     )
+    order_lanes.wait_in_turn(session, run, flow.order_key)
     session.add(run)
+    session.flush()  # it stands in its lane before the old one leaves it
+    if old.state in ("waiting", "parked"):
+        _cancel(session, old)
+    _settle(session, [run])
     queue.nudge(session, DRAIN)
     return run
 
@@ -173,7 +181,14 @@ def replay_rest(
 
 
 def _find(session: Session, organization_id: str, run_id: str) -> Run:
-    """Return the run, held until the commit, so that two people's decisions cannot mix."""
+    """Return the run, held until the commit, so that two people's decisions cannot mix.
+
+    Its flow is locked before it, as whoever acts here may let others of its lane go.
+    """
+    of_flow = select(col(Run.flow_id)).where(
+        col(Run.organization_id) == organization_id, col(Run.id) == run_id
+    )
+    order_lanes.lock(session, [(organization_id, row[0]) for row in session.execute(of_flow)])
     statement = Run.of(organization_id).where(col(Run.id) == run_id).with_for_update()
     run: Run | None = session.execute(statement).scalar_one_or_none()
     if run is None:
@@ -220,14 +235,30 @@ def _settle_mark(session: Session, run: Run) -> None:
 
 
 def _wake(session: Session, runs: Sequence[Run]) -> None:
+    """Let runs of one flow go on, those of an order in their turn."""
     now = store_now(session)
     for run in runs:
         run.state, run.next_at, run.attempt_count = "due", now, 0
         run.cause = run.say = run.detail = run.finished_at = None
         run.crash_count = 0
+        flow = session.get(Flow, (run.organization_id, run.flow_id))
+        order_lanes.wait_in_turn(session, run, flow.order_key if flow else None)
         session.add(run)
     if runs:
+        _settle(session, runs)
         queue.nudge(session, DRAIN)
+
+
+def _settle(session: Session, runs: Sequence[Run]) -> None:
+    """Let the heads of these runs' lanes go, and see what became of them."""
+    ordered = [run for run in runs if run.order_key is not None]
+    if ordered:
+        session.flush()
+        order_lanes.settle(
+            session, [(r.organization_id, r.flow_id, str(r.order_key)) for r in ordered]
+        )
+        for run in ordered:
+            session.refresh(run)
 
 
 def _cancel(session: Session, run: Run) -> None:
@@ -244,7 +275,9 @@ def _cancel(session: Session, run: Run) -> None:
         )
         .execution_options(synchronize_session=False)
     )
+    _settle(session, [run])
     session.refresh(run)
+    queue.nudge(session, DRAIN)
 
 
 def _sized(value: Any, pointer: str) -> Any:

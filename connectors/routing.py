@@ -1,7 +1,7 @@
 """Routing: which flows listen to an event; each that does gets a run, once."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -9,15 +9,17 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlmodel import Session, col
 
-from connectors import advance, lanes
+from connectors import advance, lanes, order_lanes
 from connectors.claims import LEASE_SECONDS
-from connectors.keys import among
+from connectors.keys import Key, among
+from connectors.order_keys import value_of
+from connectors.order_lanes import LinedUp
 from connectors.tables import RUN, Flow
 from kernel import ids
 from kernel.columns import one_of
 from kernel.database import store_now
 from kernel.rows import Rows
-from webhooks.fan_out import Planned, Routed
+from webhooks.fan_out import MustLockError, Planned, Routed
 from webhooks.ready import ReadyEvent
 from webhooks.tables import Source
 
@@ -26,20 +28,74 @@ def plan(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Plan
     """Plan a run for every active flow that listens to one of the events.
 
     As many as there is room for are leased to the worker that routes and go on after the commit;
-    those of apps known to be slow, and the rest, are left as due. The same event and nonce never
-    run twice.
+    those of apps known to be slow, and the rest, are left as due. Those of a flow with an order
+    wait behind the first of their lane; they take a lock, or raise MustLockError. The same event
+    and nonce never run twice.
     """
     listening = _listening(session, events)
     if not listening:
         return None
     origins = _origins(session, events, listening)
+    heard = _heard(events, listening, origins)
+    if any(flow.order_key is not None for _, flow in heard):
+        heard = _heard(events, _locked(session, heard, listening, routed), origins)
     now = store_now(session)
-    pairs = [
-        (_run(event, flow, now), event)
+    pairs = [(_run(event, flow, now), event) for event, flow in heard]
+    ordered = [(row, event) for row, event in pairs if row["order_key"] is not None]
+    lined_up = order_lanes.line_up(session, ordered) if ordered else LinedUp()
+    _lease([row for row, _ in pairs if row["id"] not in lined_up.blocked], routed, now)
+
+    def settle(inserted: Collection[str], routed: Routed) -> None:
+        fresh = [(row, event) for row, event in pairs if row["id"] in inserted]
+        mine = [(row, event) for row, event in fresh if row["state"] == "leased"]
+        if mine:
+            routed.follow_ups.append(partial(advance.go_on, routed.worker_id, mine))
+        let_go = _let_go(session, [row for row, _ in fresh], lined_up) if ordered else []
+        routed.lets_others_go |= any(row["order_key"] is not None for row, _ in mine)
+        routed.is_rest_due |= bool(let_go) or any(row["state"] == "due" for row, _ in fresh)
+
+    conflict = ("organization_id", "flow_id", "event_id", "replay_nonce")
+    return Planned(Rows(RUN, [row for row, _ in pairs], conflict, of="event_id"), settle)
+
+
+def _heard(
+    events: Iterable[ReadyEvent],
+    listening: Mapping[tuple[str, str], Sequence[Any]],
+    origins: Mapping[tuple[str, str], str],
+) -> list[tuple[ReadyEvent, Any]]:
+    return [
+        (event, flow)
         for event in events
         for flow in listening.get((event.organization_id, event.type), ())
         if hears(flow, event, origins.get((event.organization_id, event.source_id or "")))
     ]
+
+
+def _locked(
+    session: Session,
+    heard: Iterable[tuple[ReadyEvent, Any]],
+    listening: Mapping[tuple[str, str], Sequence[Any]],
+    routed: Routed,
+) -> dict[tuple[str, str], list[Any]]:
+    """Lock the flows that go in order, and return who listens as it is then."""
+    if not routed.may_lock:
+        raise MustLockError
+    ordered = {(f.organization_id, f.id) for _, f in heard if f.order_key is not None}
+    locked = order_lanes.lock(session, ordered)
+    found: dict[tuple[str, str], list[Any]] = {}
+    for (owner, event_type), flows in listening.items():
+        fresh = [locked.get((owner, flow.id), flow) for flow in flows]
+        found[owner, event_type] = [
+            flow
+            for flow in fresh
+            if (owner, flow.id) not in locked
+            or (flow.state == "active" and not flow.deleted_at and flow.listens_to == event_type)
+        ]
+    return found
+
+
+def _lease(rows: Iterable[dict[str, Any]], routed: Routed, now: datetime) -> None:
+    """Lease new runs to the worker that routes, as far as there is room."""
     slow = lanes.slow_lanes() | set(lanes.pace())
     lease = {
         "state": "leased",
@@ -48,18 +104,20 @@ def plan(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Plan
         "lease_until": now + timedelta(seconds=LEASE_SECONDS),
         "started_at": now,
     }
-    for row in [row for row, _ in pairs if row["lane"] not in slow][: routed.room]:
+    able = [row for row in rows if row["state"] == "due" and row["lane"] not in slow]
+    for row in able[: routed.room]:
         row.update(lease)
 
-    def settle(inserted: Collection[str], routed: Routed) -> None:
-        fresh = [(row, event) for row, event in pairs if row["id"] in inserted]
-        mine = [(row, event) for row, event in fresh if row["state"] == "leased"]
-        if mine:
-            routed.follow_ups.append(partial(advance.go_on, routed.worker_id, mine))
-        routed.is_rest_due |= len(mine) < len(fresh)
 
-    conflict = ("organization_id", "flow_id", "event_id", "replay_nonce")
-    return Planned(Rows(RUN, [row for row, _ in pairs], conflict, of="event_id"), settle)
+def _let_go(session: Session, fresh: Iterable[dict[str, Any]], lined_up: LinedUp) -> list[Key]:
+    """Give a time to heads of lanes that came in front of others, or behind one already known."""
+    waiting: set[order_lanes.Lane] = set()
+    at_work: set[order_lanes.Lane] = set()
+    for row in fresh:
+        if row["order_key"] is not None:
+            here = waiting if row["state"] == "waiting" else at_work
+            here.add(order_lanes.lane_of(row))
+    return order_lanes.settle(session, waiting - at_work - lined_up.behind)
 
 
 def hears(flow: Any, event: ReadyEvent, connection_id: str | None) -> bool:
@@ -80,6 +138,7 @@ _LISTENING = select(
     col(Flow.id),
     col(Flow.published_version),
     col(Flow.lane),
+    col(Flow.order_key),
     col(Flow.listens_to),
     col(Flow.listens_version),
     col(Flow.listens_source_id),
@@ -135,6 +194,7 @@ def _run(event: ReadyEvent, flow: Any, now: datetime) -> dict[str, Any]:
         "effect_nonce": "",
         "state": "due",
         "lane": flow.lane or flow.id,
+        "order_key": None if flow.order_key is None else value_of(flow.order_key, event),
         "next_step": 0,
         "next_at": now,
         "attempt_count": 0,

@@ -7,7 +7,10 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlmodel import Session
 
+from connectors import order_lanes
 from connectors.tables import RUN, STEP
+from kernel import queue
+from webhooks.events import TASK
 from webhooks.keeping.records import Follower, Rows, Standings, plain
 
 _BATCH = 200
@@ -21,6 +24,8 @@ def look(
     lock: bool,  # noqa: FBT001
 ) -> None:
     """Add to each event's standing how far its runs are; `lock` holds them there."""
+    if lock:
+        _lock_orders(session, organization_id, event_ids)
     wanted = (
         select(
             RUN.c.event_id, RUN.c.state, RUN.c.id, RUN.c.lease_epoch, RUN.c.next_step,
@@ -62,10 +67,33 @@ def drop(session: Session, organization_id: str, event_ids: Sequence[str]) -> in
     session.execute(
         delete(STEP).where(STEP.c.organization_id == organization_id, STEP.c.run_id.in_(of_them))
     )
-    gone: Any = session.execute(
-        delete(RUN).where(RUN.c.organization_id == organization_id, RUN.c.event_id.in_(event_ids))
+    _lock_orders(session, organization_id, event_ids)
+    gone = session.execute(
+        delete(RUN)
+        .where(RUN.c.organization_id == organization_id, RUN.c.event_id.in_(event_ids))
+        .returning(RUN.c.flow_id, RUN.c.order_key, RUN.c.state)
+    ).all()
+    # one that failed may have held others in an order
+    held = [(organization_id, row[0], row[1]) for row in gone if _is_holding(row[1], row[2])]
+    if order_lanes.settle(session, held):
+        queue.nudge(session, TASK)
+    return len(gone)
+
+
+def _is_holding(order_key: str | None, state: str) -> bool:
+    return order_key is not None and state == "parked"
+
+
+def _lock_orders(session: Session, organization_id: str, event_ids: Sequence[str]) -> None:
+    """Lock the flows whose lanes some of these runs hold, before the runs themselves."""
+    holding = select(RUN.c.flow_id).where(
+        RUN.c.organization_id == organization_id,
+        RUN.c.event_id.in_(event_ids),
+        RUN.c.order_key.is_not(None),
+        RUN.c.state == "parked",
     )
-    return int(gone.rowcount)
+    found = session.execute(holding.distinct()).scalars()
+    order_lanes.lock(session, [(organization_id, flow_id) for flow_id in found])
 
 
 COLUMNS = (

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select, func, or_, select, text
 from sqlmodel import Session, col
 
+from connectors import order_lanes
 from connectors.keys import among
 from connectors.tables import Flow, FlowVersion, Run, Step
 from kernel import tenancy
@@ -68,6 +69,8 @@ class Detail:
     event: Event | None
     plan: list[dict[str, Any]]  # the steps of the version that runs
     steps: dict[int, Step]
+    waits_for: Run | None  # the run that goes before it, in an order
+    behind: int  # how many runs wait for it, in an order
 
 
 def select_runs(
@@ -114,6 +117,8 @@ def detail(session: Session, organization_id: str, run_id: str) -> Detail:
         event=session.get(Event, (organization_id, run.event_id)),
         plan=list(document["steps"]),
         steps={step.position: step for step in session.execute(steps).scalars()},
+        waits_for=order_lanes.in_front(session, run),
+        behind=order_lanes.count_behind(session, run),
     )
 
 

@@ -165,6 +165,15 @@ class ReconciliationOut(BaseModel):
 # --- flows -------------------------------------------------------------------------------------
 
 
+DOCUMENT = (
+    "A trigger and steps. The trigger's `order_key` says which runs go one after another, in the "
+    "order of their events: `none` (the default: they go side by side), `flow` (all of the flow), "
+    "`subject` (those of one subject), or an expression over the event such as "
+    "`${event.data.order_no}` (those with the same value; events without one belong together). A "
+    "run that fails holds those behind it until it is retried or cancelled."
+)
+
+
 class FlowIn(_In):
     """A new flow: from a template with a connection for each of its connectors, or a document."""
 
@@ -173,14 +182,14 @@ class FlowIn(_In):
     connections: dict[str, str] = Field(
         default_factory=dict, description="Connector key → connection id, for a template."
     )
-    document: dict[str, Any] | None = None
+    document: dict[str, Any] | None = Field(default=None, description=DOCUMENT)
 
 
 class DraftIn(_In):
     """A changed flow; `revision` is the one that was edited."""
 
     name: Name | None = None
-    document: dict[str, Any] | None = None
+    document: dict[str, Any] | None = Field(default=None, description=DOCUMENT)
     revision: int | None = None
 
 
@@ -198,6 +207,9 @@ class FlowOut(BaseModel):
     name: str
     state: str
     published_version: int | None
+    order_key: str | None = Field(
+        description="What makes runs of the published version go one after another; null: nothing."
+    )
     draft_revision: int
     template_key: str | None
     installation_id: str | None
@@ -275,6 +287,10 @@ class RunOut(BaseModel):
     cause: str | None
     say: dict[str, Any] | None
     detail: str | None
+    order_key: str | None = Field(
+        description="The value its event has under the flow's order key. Runs of a flow with the "
+        "same value go one after another; a waiting one without `next_at` waits for its turn."
+    )
     next_step: int
     next_at: datetime | None
     attempt_count: int
@@ -306,6 +322,8 @@ class RunDetailOut(RunOut):
     """A run with its steps, and in plain words what to do when it stopped."""
 
     flow_name: str
+    waits_for: str | None = Field(description="The run in front that it waits for, in an order.")
+    runs_behind: int = Field(description="How many wait for it, in an order; counted up to 1000.")
     steps: list[StepOut]
     advice: dict[str, str] | None
 

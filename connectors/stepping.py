@@ -64,6 +64,7 @@ class Moving:
     detail: str | None = None
     wait_seconds: float = 0
     crash_count: int = 0
+    order_key: str | None = None  # the lane of its flow that it goes in, when that has an order
 
     @property
     def lane(self) -> str:

@@ -66,6 +66,7 @@ class Flow(Owned, table=True):
     listens_source_id: str | None = None
     listens_connection_id: str | None = None
     lane: str | None = None  # where a new run of the published version goes first
+    order_key: str | None = None  # what makes runs go one by one; None: they go side by side
     template_key: str | None = None
     installation_id: str | None = None
     deleted_at: datetime | None = Field(default=None, sa_type=Moment)
@@ -106,6 +107,22 @@ class Run(Owned, table=True):
         ),
         Index("ix_run_flow", "organization_id", "flow_id", "id"),
         Index("ix_run_state", "organization_id", "state", "id"),
+        partial(
+            "ix_run_order",
+            "organization_id",
+            "flow_id",
+            "order_key",
+            "event_id",
+            "id",
+            where="order_key IS NOT NULL AND state IN ('due', 'waiting', 'leased', 'parked')",
+        ),
+        partial(
+            "ix_run_order_busy",
+            "organization_id",
+            "flow_id",
+            "order_key",
+            where="order_key IS NOT NULL AND (state = 'leased' OR next_at IS NOT NULL)",
+        ),
     )
 
     flow_id: str
@@ -119,6 +136,9 @@ class Run(Owned, table=True):
     # Where the next call goes: the connection id, or the flow id while there is none. Lanes are
     # what claiming is fair over, and what a slow app fills up without holding the others.
     lane: str
+    # What the event has under its flow's order key: runs of a flow with the same value go one by
+    # one, and those behind the first of them wait without a time. None: it goes in no order.
+    order_key: str | None = None
     next_step: int = 0
     next_at: datetime | None = Field(default=None, sa_type=Moment)
     attempt_count: int = 0  # tries of the present step

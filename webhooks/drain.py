@@ -38,7 +38,7 @@ class Stage:
     """What else moves: rows that fell due, whatever they are.
 
     `is_due` looks for them without writing; `move` gets the worker id, moves on what is ready in
-    its own tables (claim, commit, call, record) and returns how many rows it moved.
+    its own tables (claim, commit, call, record) and returns how many rows it moved, or AGAIN.
     """
 
     name: str
@@ -46,6 +46,8 @@ class Stage:
     move: Callable[[str], int]
 
 
+# Said by a stage that moved nothing and shall look again in a moment.
+AGAIN = -1
 # Filled by the composition root. Stages run beside the routing.
 STAGES: list[Stage] = []
 
@@ -306,7 +308,8 @@ class _Drain:
         if routed.is_ordered:
             self.unsure.add("ordered")
         for job in carrying.carry(routed, self.send, self._spend):
-            self._watch("limited" if routed.is_limited else "carry", job)
+            limited = "limited" if routed.is_limited else "carry"
+            self._watch("in order" if routed.lets_others_go else limited, job)
 
     def _spend(self, seconds: float) -> None:
         self.spent.append(seconds)
@@ -355,8 +358,10 @@ class _Drain:
             except Exception:
                 _logger.exception("stage_failed", stage=name)
                 continue
-            self.moved += count
-            if (count or name in self.again) and (name in self.stages or name == "limited"):
+            self.moved += max(count, 0)
+            if name == "in order":
+                self.unsure = set(self.stages)
+            elif (count or name in self.again) and (name in self.stages or name == "limited"):
                 self.unsure.add("due" if name == "limited" else name)
                 self.again.discard(name)
 

@@ -34,12 +34,14 @@ class Routed:
 
     worker_id: str
     room: int = FIRST_ATTEMPTS  # so many rows of a kind may be leased to the worker at once
+    may_lock: bool = True  # the session's work is one transaction, or nobody else can write
     count: int = 0
     leased: list[_Made] = field(default_factory=list)
     follow_ups: list[FollowUp] = field(default_factory=list)
     is_rest_due: bool = False  # something was left to whoever looks for what is due
     is_ordered: bool = False  # something was left to whoever sends in order
     is_limited: bool = False  # once it is sent, more may go to the same endpoint
+    lets_others_go: bool = False  # once its follow-ups are done, what waited in order may be due
 
     def parcels(self) -> list[Parcel]:
         """Pack the leased deliveries; needs no database."""
@@ -60,7 +62,8 @@ class MustLockError(Exception):
 
 # Filled by the composition root; each says what rows the events (of any tenant) cause, without
 # writing any, idempotent on (event id, replay_nonce) and without touching the network. Rows that it
-# leases to the worker go on in a follow-up, others are `is_rest_due`.
+# leases to the worker go on in a follow-up, others are `is_rest_due`. Whoever must lock rows of its
+# own locks them after the endpoints, or raises MustLockError.
 Router = Callable[[Session, Sequence[ReadyEvent], Routed], Planned | None]
 ROUTERS: list[Router] = []
 
@@ -86,7 +89,7 @@ def route(
     are left as due.
     """
     routed.count = len(events)
-    write_down(session, plan(session, events, routed, slow, may_lock=True), routed)
+    write_down(session, plan(session, events, routed, slow), routed)
     return routed
 
 
@@ -95,8 +98,6 @@ def plan(
     events: Sequence[ReadyEvent],
     routed: Routed,
     slow: frozenset[str] = frozenset(),
-    *,
-    may_lock: bool = False,
 ) -> list[Planned]:
     """Say what rows the events cause, for the worker and the room of `routed`; changes nothing.
 
@@ -104,7 +105,7 @@ def plan(
     """
     if not events:
         return []
-    planned = [_deliveries(session, events, slow, routed, may_lock=may_lock)]
+    planned = [_deliveries(session, events, slow, routed)]
     planned += [router(session, events, routed) for router in ROUTERS]
     return [one for one in planned if one is not None]
 
@@ -132,10 +133,8 @@ def _deliveries(
     events: Sequence[ReadyEvent],
     slow: frozenset[str],
     routed: Routed,
-    *,
-    may_lock: bool,
 ) -> Planned | None:
-    endpoints, room = _endpoints(session, events, may_lock=may_lock)
+    endpoints, room = _endpoints(session, events, may_lock=routed.may_lock)
     if not endpoints:
         return None
     now = clock.now()

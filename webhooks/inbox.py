@@ -201,8 +201,8 @@ def _write_and_route(
     worker, slow = workers.name(), carrying.pace.slow()
 
     def work(session: Session, *, may_lock: bool) -> tuple[list[list[Accepted]], Routed]:
-        routed = Routed(worker, room, count=len(good))
-        planned = fan_out.plan(session, good, routed, slow, may_lock=may_lock)
+        routed = Routed(worker, room, may_lock, count=len(good))
+        planned = fan_out.plan(session, good, routed, slow)
         inserted = fan_out.write_down(session, planned, routed, stored)
         return events.answers(session, letters, inserted), routed
 

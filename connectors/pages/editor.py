@@ -176,6 +176,8 @@ def _draw(
         events=event_types.all_types(session, owner),
         triggers=_triggers(mine),
         operators=flow_editing.OPERATORS,
+        order=flow_editing.order_parts(document["trigger"]),
+        offers=field_paths.offers(document, 0, schema),
         problems=[
             {
                 "step": flow_checks.step_of(one["pointer"]),

@@ -13,6 +13,7 @@ from connectors import (
     flow_overviews,
     flows,
     mapping_rows,
+    order_lanes,
     runs,
     samples,
 )
@@ -208,6 +209,7 @@ def _draw_one(flow_id: str, problem: Problem | None = None) -> Any:
             recent=recent.items,
             subjects=runs.subjects(session, who.organization_id, recent.items),
             parked=runs.parked_by_cause(session, who.organization_id, flow_id),
+            stopped=order_lanes.stopped(session, who.organization_id, flow_id),
             problems=_words(flows.check(session, who.organization_id, flow.draft))
             if flow.draft
             else [],

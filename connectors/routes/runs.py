@@ -126,6 +126,8 @@ def _detail(found: runs.Detail) -> dict[str, Any]:
     return {
         **schemas.RunOut.model_validate(found.run, from_attributes=True).model_dump(),
         "flow_name": found.flow.name,
+        "waits_for": found.waits_for.id if found.waits_for else None,
+        "runs_behind": found.behind,
         "steps": [
             {
                 **{name: getattr(step, name, None) for name in schemas.StepOut.model_fields},

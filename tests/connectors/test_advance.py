@@ -145,16 +145,16 @@ def test_a_crash_between_two_commits_repeats_with_the_same_key(
     class Killed(BaseException):
         pass
 
-    real, count = recording.record, 0
+    real, count = recording.record_and_take, 0
 
-    def record(worker_id, movings):
+    def record(worker_id, movings, **how):
         nonlocal count
         count += 1
         if moment in ("after_send", "after_second_send") and count == (
             1 if moment == "after_send" else 2
         ):
             raise Killed
-        done = real(worker_id, movings)
+        done = real(worker_id, movings, **how)
         if moment == "after_first_record" and count == 1:
             raise Killed
         return done
@@ -162,10 +162,10 @@ def test_a_crash_between_two_commits_repeats_with_the_same_key(
     if moment == "after_claim":
         claims.claim("doomed")
     else:
-        monkeypatch.setattr(recording, "record", record)
+        monkeypatch.setattr(recording, "record_and_take", record)
         with pytest.raises(Killed):
             advance.advance("doomed")
-        monkeypatch.setattr(recording, "record", real)
+        monkeypatch.setattr(recording, "record_and_take", real)
     assert settle() == 0  # the lease still holds
     with clock.shifted(seconds=claims.LEASE_SECONDS + 1):
         settle()
