@@ -76,6 +76,7 @@ def files(folder):
 
 def test_what_is_old_and_finished_moves_with_all_that_hangs_on_it(folder):
     firm, ids = town()
+    decide(firm, detail_days=3650)
     before = {event.id: event for event in make.rows(Event)}
     keeping.keep_house()
     assert make.rows(Delivery) == make.rows(Attempt) == make.rows(Run) == make.rows(Step) == []
