@@ -116,7 +116,8 @@ def test_the_archive_does_not_keep_what_the_rule_takes_away(shop):
 
 
 @pytest.mark.parametrize(
-    ("language", "said"), [("zh", "按贵公司保留 30 天的规则"), ("en", "your rule to keep it for 30 days")]
+    ("language", "said"),
+    [("zh", "按贵公司保留 30 天的规则"), ("en", "your rule to keep it for 30 days")],
 )
 def test_the_page_says_when_and_why_they_are_gone(shop, client, language, said):
     with transaction(EVERY) as session:

@@ -6,7 +6,15 @@ from datetime import timedelta
 
 import pytest
 from factories import webhooks as make
-from factories.webhooks import OK, answering, routed_by, states, status
+from factories.webhooks import (
+    OK,
+    answering,
+    endpoint_with_events,
+    more_events,
+    routed_by,
+    states,
+    status,
+)
 from sqlalchemy import event as listening
 
 from identity.tables import AuditEntry
@@ -17,7 +25,6 @@ from kernel.errors import Conflict
 from kernel.http import Failure
 from webhooks import (
     attempts,
-    carrying,
     circuits,
     deliveries,
     drain,
@@ -27,21 +34,9 @@ from webhooks import (
     replay,
     results,
 )
-from webhooks.pace import Pace
 from webhooks.tables import Attempt, Delivery, Endpoint, Event
 
-pytestmark = pytest.mark.usefixtures("database")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_pace():
-    carrying.pace = Pace()
-
-
-@pytest.fixture(autouse=True)
-def _no_news(monkeypatch):
-    """Keep the hub's own events out of the counts; a test that wants them opens the door."""
-    monkeypatch.setattr(outbox, "DOORS", [])
+pytestmark = pytest.mark.usefixtures("database", "quiet")
 
 
 @contextmanager
@@ -60,20 +55,8 @@ def statements_seen():
         listening.remove(engine, "before_cursor_execute", note)
 
 
-def one_endpoint(count=0, organization_id="org_a", **over):
-    def setup(session):
-        endpoint = make.make_endpoint(session, organization_id, **over)
-        for _ in range(count):
-            make.make_event(session, organization_id)
-        return endpoint.id
-
-    return make.in_transaction(setup)
-
-
-def more_events(count, organization_id="org_a"):
-    make.in_transaction(
-        lambda session: [make.make_event(session, organization_id) for _ in range(count)]
-    )
+def one_endpoint(count=0, **over):
+    return endpoint_with_events(count, **over)[0]
 
 
 def the_endpoint() -> Endpoint:

@@ -7,14 +7,21 @@ from collections import defaultdict
 
 import pytest
 from factories import webhooks as make
-from factories.webhooks import OK, answering, routed_by, states, status
+from factories.webhooks import (
+    OK,
+    answering,
+    endpoint_with_events,
+    more_events,
+    routed_by,
+    states,
+    status,
+)
 
-from kernel import clock, documents, outbox
+from kernel import clock, documents
 from kernel.database import reading, write
 from kernel.errors import Invalid
 from kernel.http import Failure
 from webhooks import (
-    carrying,
     circuits,
     drain,
     endpoints,
@@ -27,35 +34,13 @@ from webhooks import (
     retry,
 )
 from webhooks import ready as ready_events
-from webhooks.pace import Pace
 from webhooks.tables import DELIVERY, Delivery, Endpoint, Event
 
-pytestmark = pytest.mark.usefixtures("database")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_pace():
-    carrying.pace = Pace()
-
-
-@pytest.fixture(autouse=True)
-def _no_news(monkeypatch):
-    """Keep the hub's own events out of the counts; a test that wants them opens the door."""
-    monkeypatch.setattr(outbox, "DOORS", [])
+pytestmark = pytest.mark.usefixtures("database", "quiet")
 
 
 def one_endpoint(ordering="endpoint", count=0, **over):
-    def setup(session):
-        endpoint = make.make_endpoint(session, "org_a", ordering=ordering, **over)
-        return endpoint.id, [make.make_event(session, "org_a") for _ in range(count)]
-
-    return make.in_transaction(setup)
-
-
-def more_events(count, **over):
-    return make.in_transaction(
-        lambda session: [make.make_event(session, "org_a", **over) for _ in range(count)]
-    )
+    return endpoint_with_events(count, ordering=ordering, **over)
 
 
 def ids_of(send):

@@ -288,12 +288,12 @@ def _forget_followers(lease: Lease, deadline: float) -> bool:
     for follower in records.FOLLOWERS:
         count = FORGOTTEN_AT_ONCE
         while count == FORGOTTEN_AT_ONCE:
-            if time.monotonic() > deadline:
-                return True
             with transaction(lease.organization_id) as session:
                 lease.hold(session)
                 forgetting = _forgetting(session, lease.organization_id)
                 count = follower.forget(session, lease.organization_id, forgetting)
+            if count == FORGOTTEN_AT_ONCE and time.monotonic() > deadline:
+                return True
             time.sleep(PAUSE_SECONDS)
     return False
 
@@ -305,7 +305,7 @@ def _forgetting(session: Session, tenant: str) -> Forgetting:
 
 def _forget_attempts(lease: Lease, deadline: float) -> bool:
     tenant = lease.organization_id
-    while time.monotonic() < deadline:
+    while True:
         with transaction(tenant) as session:
             lease.hold(session)
             row = session.get(Keeping, (tenant, tenant))
@@ -323,7 +323,6 @@ def _forget_attempts(lease: Lease, deadline: float) -> bool:
             )
             if old:
                 lease.hold(session, detail_id=old[-1])
-        if len(old) < PAGE:
-            return False
+        if len(old) < PAGE or time.monotonic() > deadline:
+            return len(old) == PAGE
         time.sleep(PAUSE_SECONDS)
-    return True
