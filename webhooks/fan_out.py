@@ -124,7 +124,9 @@ def write_down(
     return inserted
 
 
-_ENDPOINTS = select(ENDPOINT).where(one_of(ENDPOINT.c.organization_id, "tenants"))
+_ENDPOINTS = select(ENDPOINT).where(
+    one_of(ENDPOINT.c.organization_id, "tenants"), ENDPOINT.c.state != "deleted"
+)
 
 
 def _deliveries(

@@ -497,7 +497,7 @@ def test_a_hanging_stage_does_not_keep_later_work_waiting(monkeypatch):
     started = time.monotonic()
     drain.drain("w1", answering(OK))
     assert len(calls) >= 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9, "alone it hangs for ten"
 
 
 def test_a_bell_is_not_rung_for_a_drain_that_hears_it(monkeypatch):

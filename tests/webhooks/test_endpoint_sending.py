@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from kernel import clock, http
 from kernel.errors import Conflict, Invalid
-from webhooks import conditions, drain, endpoints, own_headers, parcels, replay, signing
+from webhooks import conditions, drain, endpoints, own_headers, parcels, replay, signing, trials
 from webhooks.tables import Attempt, Delivery, Endpoint
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 def signed_request(endpoint, body=b'{"a":1}'):
     """The request that would go to the endpoint now."""
-    parcel = endpoints.test_parcel(endpoint)
+    parcel = trials.parcel(endpoint)
     return parcels.request_of(parcel, clock.now())
 
 

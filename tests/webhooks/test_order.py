@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 from factories import webhooks as make
+from factories.machine import slowness
 from factories.webhooks import (
     OK,
     answering,
@@ -322,14 +323,14 @@ def test_a_hundred_a_second_go_out_one_by_one():
     """One after another to a target that answers at once: claims and records cost little."""
     with make.sink() as target:
         one_endpoint(count=150, url=target.url)
-        started = time.monotonic()
+        started = time.process_time()
         drain.drain("w1")
-        took = time.monotonic() - started
+        took = (time.process_time() - started) / slowness()
     ids = [headers["webhook-id"] for _, headers, _ in target.requests]
     assert ids == sorted(ids)
     assert len(ids) == 150
-    print(f"{len(ids) / took:.0f} deliveries a second, one by one")
-    assert took < 6, "a quiet machine needs less than 1.5 seconds"
+    print(f"{len(ids) / took:.0f} deliveries in a second of a processor, one by one")
+    assert took < 3, "a quiet machine needs less than 1.5 seconds"
 
 
 @pytest.mark.parametrize("ordering", ["endpoint", "subject"])
