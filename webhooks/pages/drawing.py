@@ -52,7 +52,7 @@ DONE = {
     "disabled": N_("Switched off."),
     "endpoint_deleted": N_("The endpoint is deleted. Nothing more is sent to it."),
     "logo_saved": N_("Saved. Your subscribers see the logo from now on."),
-    "logo_removed": N_("Removed. Your subscribers see your name alone."),
+    "logo_removed": N_("Removed. Your subscribers see the hub's logo from now on."),
     "replayed": N_("The event is on its way again."),
     "accepted": N_("The event fits now and is on its way."),
     "still_rejected": N_("The event still does not fit its type."),
