@@ -170,6 +170,19 @@ def test_an_archive_that_is_not_wanted_is_not_written(folder):
     assert not files(folder)
 
 
+def test_chunks_expire_a_page_at_a_time(folder, monkeypatch):
+    firm, _ = town(5)
+    monkeypatch.setattr(archiver, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(archiver, "_READ", 1)
+    keeping.keep_house()
+    assert len(make.rows(ArchiveChunk)) == 5
+    monkeypatch.setattr(archiver, "PAGE", 2)
+    decide(firm, archive_days=1)
+    keeping.keep_house(keeping.OLD_SECONDS + 3 * 86_400)
+    assert make.rows(ArchiveChunk) == []
+    assert not files(folder)
+
+
 def test_details_of_attempts_go_after_thirty_days():
     _firm, _ids = town()
     keeping.keep_house(29 * 86_400)

@@ -212,18 +212,24 @@ def _epoch_of(name: str) -> int:
 
 def expire_chunks(lease: Lease) -> bool:
     """Drop what has been in the archive as long as its rule wants."""
+    tenant, last_id, is_last = lease.organization_id, "", False
+    while not is_last:
+        with reading(tenant) as session:
+            now, found = store_now(session), rules.find(session, tenant)
+            shortest = min(rule.archive_days for rule in found.all)
+            wanted = ArchiveChunk.of(tenant).where(
+                ARCHIVE_CHUNK.c.id > last_id,
+                ARCHIVE_CHUNK.c.created_at <= now - timedelta(days=shortest),
+            )
+            page = session.execute(wanted.order_by(ARCHIVE_CHUNK.c.id).limit(PAGE)).scalars().all()
+        _expire(lease, [chunk for chunk in page if _is_over(chunk, found, now)])
+        is_last = len(page) < PAGE
+        last_id = page[-1].id if page else last_id
+    return False
+
+
+def _expire(lease: Lease, old: Sequence[ArchiveChunk]) -> None:
     tenant = lease.organization_id
-    with reading(tenant) as session:
-        now, found = store_now(session), rules.find(session, tenant)
-        shortest = min(rule.archive_days for rule in found.all)
-        wanted = ArchiveChunk.of(tenant).where(
-            ARCHIVE_CHUNK.c.created_at <= now - timedelta(days=shortest)
-        )
-        old = [
-            chunk
-            for chunk in session.execute(wanted.order_by(ARCHIVE_CHUNK.c.id)).scalars()
-            if _is_over(chunk, found, now)
-        ]
     for chunk in old:
         with transaction(tenant) as session:
             lease.hold(session)
@@ -233,7 +239,6 @@ def expire_chunks(lease: Lease) -> bool:
                 )
             )
         store().delete(chunk.key)
-    return False
 
 
 def _is_over(chunk: ArchiveChunk, found: Rules, now: datetime) -> bool:
