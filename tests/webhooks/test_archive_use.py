@@ -24,7 +24,7 @@ from kernel.settings import settings_override
 from webhooks import drain, events
 from webhooks.keeping import chunks, erasures, export_files, exports, restoring, stores
 from webhooks.keeping.restoring import Span
-from webhooks.keeping.tables import ArchiveChunk, DataExport, Erasure
+from webhooks.keeping.tables import ArchiveChunk, DataExport, Erasure, Keeping
 from webhooks.tables import Attempt, Delivery, Event, Source
 
 GOOD = Response(200, {}, b"", truncated=False, elapsed_ms=3)
