@@ -111,8 +111,8 @@ def take_in(
 ) -> Received:
     """Verify, judge and store what is posted to an address; `read(n)` gives at most n bytes.
 
-    `examined` is what `examine` found already. Header names are lower case. Raises Problems for what is refused; StoreUnavailable when
-    nothing could be stored. When it returns, the events are committed.
+    `examined` is what `examine` found already; header names are lower case. Raises Problems for
+    what is refused, StoreUnavailable when nothing was stored. When it returns, it is committed.
     """
     started = time.perf_counter()
     try:
