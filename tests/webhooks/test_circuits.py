@@ -55,8 +55,8 @@ def statements_seen():
         listening.remove(engine, "before_cursor_execute", note)
 
 
-def one_endpoint(count=0, **over):
-    return endpoint_with_events(count, **over)[0]
+def one_endpoint(count=0, organization_id="org_a", **over):
+    return endpoint_with_events(count, organization_id, **over)[0]
 
 
 def the_endpoint() -> Endpoint:
