@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, or_, select, text, update
 from sqlmodel import Session
 
-from connectors.tables import RECONCILIATION, Reconciliation
+from connectors.tables import CONNECTION, RECONCILIATION, Reconciliation
 from kernel.database import store_now
 
 LEASE_SECONDS = 180  # longer than a turn, which ends its calls after TURN_SECONDS
@@ -76,12 +76,25 @@ def claim(session: Session, worker_id: str) -> Turn | None:
         .limit(1)
         .with_for_update(skip_locked=True, of=RECONCILIATION)
     ).scalar_one_or_none()
-    if row is None:
+    if row is None or not _has_connection(session, row, now):
         return None
     row.state, row.lease_owner, row.lease_epoch = "leased", worker_id, row.lease_epoch + 1
     row.lease_until, row.called_at = now + timedelta(seconds=LEASE_SECONDS), now
     session.flush()
     return Turn(row, worker_id, row.lease_epoch, now)
+
+
+def _has_connection(session: Session, row: Reconciliation, now: datetime) -> bool:
+    """Take the connection's row, so that of two workers who saw it free at once one gets it."""
+    mine = (CONNECTION.c.organization_id == row.organization_id) & (
+        CONNECTION.c.id == row.connection_id
+    )
+    wanted = select(CONNECTION.c.id).where(mine)
+    taken = session.execute(wanted.with_for_update(skip_locked=True, key_share=True)).first()
+    if taken is None:
+        return session.execute(wanted).first() is None  # gone: the turn will find that out
+    again = select(RECONCILIATION.c.id).where(RECONCILIATION.c.id == row.id, *_is_free(now))
+    return session.execute(again).first() is not None
 
 
 def held(session: Session, turn: Turn) -> Reconciliation | None:

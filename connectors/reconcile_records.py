@@ -34,7 +34,8 @@ def record(session: Session, turn: Turn, looking: Looking) -> None:
     if looking.is_done and looking.progress is not None:
         told = {name: looking.progress[name] for name in ("found", "fetched", "failed", "pages")}
         row.last, row.last_at = told, now
-        if not is_wanted:
+        if row.look_at <= datetime.fromisoformat(looking.progress["began_at"]):
+            # else somebody asked for a look after this one began, turns ago perhaps
             row.look_at = now + (SOON if looking.is_cut else _interval())
     row.problem = dict(looking.problem) if looking.problem else None
     row.failure_count = row.failure_count + 1 if looking.problem else 0

@@ -1,19 +1,28 @@
-"""Runs and their steps, where their events go: into the archive, or away."""
+"""Runs and their steps, where their events go: into the archive, or away.
+
+What steps sent and got goes earlier, like the details of deliveries: when its time is over and the
+run has come to its end. A parked run keeps it, because going on from where it stopped needs it.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, null, select, text, update
 from sqlmodel import Session
 
 from connectors import order_lanes
 from connectors.tables import RUN, STEP
 from kernel import queue
 from webhooks.events import TASK
-from webhooks.keeping.records import Follower, Rows, Standings, plain
+from webhooks.keeping.records import Follower, Forgetting, Rows, Standings, plain
 
 _BATCH = 200
+_DETAILS = ("input", "output", "edited_input")
+# word for word as the partial index has it
+_IS_DETAILED = text(
+    "run.state IN ('succeeded', 'skipped', 'cancelled') AND run.details_removed_at IS NULL"
+)
 
 
 def look(
@@ -96,8 +105,61 @@ def _lock_orders(session: Session, organization_id: str, event_ids: Sequence[str
     order_lanes.lock(session, [(organization_id, flow_id) for flow_id in found])
 
 
+def forget(session: Session, organization_id: str, forgetting: Forgetting) -> int:
+    """Take away what the steps of runs that ended before a moment sent and got, and the apps' own
+    words about them; returns of how many runs.
+    """
+    wanted = (
+        select(RUN.c.id)
+        .where(
+            RUN.c.organization_id == organization_id,
+            _IS_DETAILED,
+            RUN.c.finished_at < forgetting.before,
+        )
+        .order_by(RUN.c.finished_at)
+        .limit(forgetting.most)
+    )
+    ids = session.execute(wanted).scalars().all()
+    for start in range(0, len(ids), _BATCH):
+        _forget_steps(session, organization_id, ids[start : start + _BATCH])
+    session.execute(
+        update(RUN)
+        .where(RUN.c.organization_id == organization_id, RUN.c.id.in_(ids))
+        .values(
+            detail=None,
+            details_removed_at=forgetting.now,
+            details_kept_days=forgetting.days,
+        )
+    )
+    return len(ids)
+
+
+def _forget_steps(session: Session, organization_id: str, run_ids: Sequence[str]) -> None:
+    mine = (STEP.c.organization_id == organization_id) & STEP.c.run_id.in_(run_ids)
+    session.execute(update(STEP).where(mine).values(dict.fromkeys(_DETAILS, null())))
+    troubled = select(STEP.c.id, STEP.c.problem).where(mine, STEP.c.problem.is_not(None))
+    for row in session.execute(troubled).all():
+        session.execute(
+            update(STEP)
+            .where(STEP.c.organization_id == organization_id, STEP.c.id == row.id)
+            .values(problem={**row.problem, "detail": None})
+        )
+
+
+def bare(run: dict[str, Any], forgetting: Forgetting) -> None:
+    """Take the same out of a collected run."""
+    if run["details_removed_at"] is not None:
+        return
+    run["details_removed_at"] = forgetting.now.isoformat()
+    run["details_kept_days"], run["detail"] = forgetting.days, None
+    for step in run["steps"]:
+        step.update(dict.fromkeys(_DETAILS))
+        if step["problem"]:
+            step["problem"] = {**step["problem"], "detail": None}
+
+
 COLUMNS = (
     "id", "flow_id", "flow_version", "state", "cause", "detail", "created_at", "started_at",
     "finished_at",
 )  # fmt: skip
-FOLLOWER = Follower("runs", look, collect, drop, COLUMNS)
+FOLLOWER = Follower("runs", look, collect, drop, COLUMNS, forget, bare)

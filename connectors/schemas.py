@@ -297,6 +297,12 @@ class RunOut(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    details_removed_at: datetime | None = Field(
+        default=None, description="When what the steps sent and got was taken away."
+    )
+    details_kept_days: int | None = Field(
+        default=None, description="The days that the rule on details had then."
+    )
 
 
 class StepOut(BaseModel):

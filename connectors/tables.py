@@ -123,6 +123,13 @@ class Run(Owned, table=True):
             "order_key",
             where="order_key IS NOT NULL AND (state = 'leased' OR next_at IS NOT NULL)",
         ),
+        # what keeping looks for: the steps of these still have what they sent and got
+        partial(
+            "ix_run_detailed",
+            "organization_id",
+            "finished_at",
+            where="state IN ('succeeded', 'skipped', 'cancelled') AND details_removed_at IS NULL",
+        ),
     )
 
     flow_id: str
@@ -152,6 +159,9 @@ class Run(Owned, table=True):
     detail: str | None = None
     started_at: datetime | None = Field(default=None, sa_type=Moment)
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
+    # When keeping took away what the steps sent and got, and after how many days.
+    details_removed_at: datetime | None = Field(default=None, sa_type=Moment)
+    details_kept_days: int | None = None
 
 
 class Step(Owned, table=True):

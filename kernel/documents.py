@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from itertools import accumulate
 from json.encoder import encode_basestring
@@ -120,6 +120,28 @@ def split_array(
     if text[at : at + 1] != "]" or _skip(text, at + 1) != len(text):
         raise _not_json(text, at)
     return slices
+
+
+def member(raw: bytes, name: str, whole: Mapping[str, Any]) -> bytes:
+    """Return the exact bytes of a member of a JSON object; `whole` is what `parse` read of it."""
+    written = dump(whole[name])
+    tail = b'"' + name.encode() + b'":' + written + b"}"
+    # what most senders write: compact, the data last. A quote behind a brace or a comma begins a
+    # name, and what follows is one whole value up to the object's own end.
+    if raw.endswith(tail) and raw[-len(tail) - 1 : -len(tail)] in (b"{", b","):
+        return written
+    text = _decode(raw)
+    at = _skip(text, 0)
+    for number in range(1, len(whole) + 1):
+        found, at = _SCANNER.raw_decode(text, _skip(text, at + 1))  # behind the brace or comma
+        at = _skip(text, _skip(text, at) + 1)  # behind the colon
+        if found == name and number == len(whole):
+            return text[at : text.rindex("}")].rstrip(" \t\r\n").encode()
+        end = _end_of_value(text, at)
+        if found == name:
+            return text[at:end].encode()
+        at = _skip(text, end)
+    raise KeyError(name)
 
 
 def canonical_digest(raw: bytes, max_bytes: int = MAX_BYTES) -> str:

@@ -61,6 +61,16 @@ def pytest_collection_finish() -> None:
     keep_for_good()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    """Write logs as the hub's processes do.
+
+    By itself structlog draws each exception with every local variable, which takes minutes on a
+    busy machine, in the very thread that a test waits for.
+    """
+    log.configure(settings().log_format, settings().log_level)
+
+
 @pytest.fixture(scope="session")
 def stores() -> Iterator[dict[str, Store]]:
     """Both databases with every table, made once."""

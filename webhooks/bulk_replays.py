@@ -115,7 +115,7 @@ def cancel(session: Session, organization_id: str, bulk_replay_id: str) -> BulkR
     row = _locked(session, organization_id, bulk_replay_id)
     if row.state not in ("trying", "running"):
         raise Conflict(detail=N_("It is over already"))
-    endpoint = endpoints.locked(session, organization_id, row.endpoint_id)
+    endpoint = endpoints.locked(session, organization_id, row.endpoint_id, even_deleted=True)
     _end(session, row, "cancelled")
     unsent = (_of(row)) & DELIVERY.c.state.in_(("due", "waiting"))
     off = {"next_at": None, "lane": None}
@@ -161,10 +161,10 @@ def _turn(session: Session, organization_id: str, bulk_replay_id: str) -> int:
     now = store_now(session)
     if row.next_at is None or row.next_at > now:
         return 0  # somebody else was faster
-    endpoint = endpoints.locked(session, organization_id, row.endpoint_id)
+    endpoint = endpoints.locked(session, organization_id, row.endpoint_id, even_deleted=True)
     row.next_at = now + timedelta(seconds=1)
-    if endpoint.state == "disabled":
-        _end(session, row, "stopped", "endpoint_disabled")
+    if endpoint.state in ("disabled", "deleted"):
+        _end(session, row, "stopped", f"endpoint_{endpoint.state}")
         return 0
     moved = 0
     if endpoint.state == "active" and row.state == "trying":

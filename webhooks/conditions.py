@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Any
 
 from kernel import documents
-from kernel.errors import N_, FieldError, Invalid
+from kernel.errors import N_, FieldError, Invalid, Problem
 
 MAX_TEXT = 2000
 FAILED = "condition_failed"
@@ -46,9 +46,31 @@ def checked(text: str | None) -> str | None:
     return condition
 
 
-def lets_through(endpoint: Mapping[str, Any], event: Any, row: dict[str, Any]) -> bool:
+class View:
+    """An event as conditions see it, read once however many endpoints ask."""
+
+    __slots__ = ("_event", "_seen")
+
+    def __init__(self, event: Any) -> None:
+        """Read nothing before somebody asks."""
+        self._event = event
+        self._seen: dict[str, Any] | Problem | None = None
+
+    def seen(self) -> dict[str, Any]:
+        """Return what conditions read; raises the same Problem each time for unreadable data."""
+        if self._seen is None:
+            try:
+                self._seen = seen(self._event)
+            except Problem as unreadable:
+                self._seen = unreadable
+        if isinstance(self._seen, Problem):
+            raise self._seen
+        return self._seen
+
+
+def lets_through(endpoint: Mapping[str, Any], view: View, row: dict[str, Any]) -> bool:
     """Tell whether an endpoint with a condition gets the event; sets aside what nobody can tell."""
-    found = judge(endpoint, event)
+    found = judge(endpoint, view)
     if found is None:
         row |= {"state": "parked", "next_at": None, "last_problem": FAILED}
     return found is not False
@@ -68,11 +90,11 @@ def seen(event: Any) -> dict[str, Any]:
     }
 
 
-def judge(endpoint: Mapping[str, Any], event: Any) -> bool | None:
+def judge(endpoint: Mapping[str, Any], view: View) -> bool | None:
     """Tell whether an endpoint gets the event by its condition; None: nobody can tell."""
     if not endpoint["condition"]:
         return True
     try:
-        return LANGUAGES[0].holds(endpoint["condition"], seen(event))
+        return LANGUAGES[0].holds(endpoint["condition"], view.seen())
     except Exception:  # noqa: BLE001 - one owner's condition may not stop everybody's batch
         return None

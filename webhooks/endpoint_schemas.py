@@ -133,6 +133,10 @@ class PortalAddressOut(PortalLinkOut):
     """A link with an address that opens the portal once."""
 
     url: str
+    token: str = Field(
+        description="The secret in the address: a page of an origin of the link may hand it to"
+        " `POST /portal/enter` in the header `Authorization: Bearer …` instead."
+    )
     url_expires_at: datetime
 
 

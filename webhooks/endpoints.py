@@ -16,13 +16,12 @@ from kernel.ids import new_id
 from kernel.tenancy import find
 from webhooks import circuits, conditions, lanes, own_headers, payloads, signing, type_rules
 from webhooks.fan_out import matches
-from webhooks.parcels import Parcel, cloud_event, secret_context, target_of
+from webhooks.parcels import secret_context
 from webhooks.tables import DELIVERY, ENDPOINT, Endpoint
 
 OVERLAP_HOURS = 24
 MOST_OVERLAP_HOURS = 7 * 24
 MOST_OLD_SECRETS = 10
-TEST_TYPE = "endpoint.tested"
 MAX_PATTERNS = 100
 MOST_IN_FLIGHT = 32
 # Failing without one success for this long means that nobody looks after the target any more.
@@ -174,13 +173,16 @@ def checked_types(event_types: Sequence[str]) -> list[str]:
 
 
 def get(session: Session, organization_id: str, endpoint_id: str) -> Endpoint:
-    """Return the organization's endpoint; raises NotFound."""
-    return find(session, Endpoint, organization_id, endpoint_id)
+    """Return the organization's endpoint; raises NotFound, also for one that was deleted."""
+    found = find(session, Endpoint, organization_id, endpoint_id)
+    if found.state == "deleted":
+        raise NotFound
+    return found
 
 
 def listing(organization_id: str) -> Any:
     """Select the organization's endpoints, for a page of them."""
-    return Endpoint.of(organization_id)
+    return Endpoint.of(organization_id).where(ENDPOINT.c.state != "deleted")
 
 
 def secret_of(endpoint: Endpoint) -> str | None:
@@ -238,7 +240,9 @@ def _take_secret(endpoint: Endpoint, signature: str, secret: str | None = None) 
     endpoint.public_key = signing.public_key_of(made) if is_pair else None
 
 
-def locked(session: Session, organization_id: str, endpoint_id: str) -> Endpoint:
+def locked(
+    session: Session, organization_id: str, endpoint_id: str, *, even_deleted: bool = False
+) -> Endpoint:
     """Return the endpoint as it is now, and let nobody else change it before the commit.
 
     Whoever moves an endpoint's deliveries does this first: two who lock an endpoint and its
@@ -250,7 +254,7 @@ def locked(session: Session, organization_id: str, endpoint_id: str) -> Endpoint
         with_for_update={"key_share": True},
         populate_existing=True,
     )
-    if found is None:
+    if found is None or (found.state == "deleted" and not even_deleted):
         raise NotFound
     return found
 
@@ -291,7 +295,7 @@ def try_now(session: Session, organization_id: str, endpoint_id: str) -> Endpoin
 
 def reason_to_stop(row: Any, answers: Sequence[circuits.Answer], now: datetime) -> str | None:
     """Say why an endpoint shall get nothing more, after these tries; None: it goes on."""
-    if row.state == "disabled":
+    if row.state in ("disabled", "deleted"):
         return None
     if any(answer.is_gone for answer in answers):
         return "gone"
@@ -355,31 +359,6 @@ def _move(
     )
 
 
-def test_parcel(endpoint: Endpoint) -> Parcel:
-    """Pack a test event for one endpoint; it is sent at once and never stored."""
-    event_id = new_id("evt")
-    event = {
-        "id": event_id,
-        "origin": "hub",
-        "type": TEST_TYPE,
-        "occurred_at": clock.now(),
-        "content_type": "application/json",
-        "subject": endpoint.id,
-        "version": None,
-        "body": b'{"message":"Hello from Yangfan"}',
-    }
-    return Parcel(
-        organization_id=endpoint.organization_id,
-        delivery_id="",
-        event_id=event_id,
-        target=target_of(endpoint.model_dump(), clock.now()),
-        body=cloud_event(event),
-        attempt_no=1,
-        ladder_step=1,
-        lease_owner="",
-    )
-
-
 def urls(session: Session, organization_id: str) -> list[Any]:
     """Return the id and url of every endpoint of the organization."""
     statement = select(ENDPOINT.c.id, ENDPOINT.c.url)
@@ -394,5 +373,5 @@ def receivers(session: Session, organization_id: str, name: str) -> list[Receive
     return [
         Receiver("endpoint", one.description or one.url, f"/endpoints/{one.id}", one.state, _MAY)
         for one in session.execute(statement).scalars()
-        if one.state != "disabled" and matches(one.event_types, name)
+        if one.state not in ("disabled", "deleted") and matches(one.event_types, name)
     ]

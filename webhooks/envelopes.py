@@ -60,9 +60,11 @@ def open_envelopes(raw: bytes, content_type: str, headers: Mapping[str, str]) ->
     if charset not in {"", "utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMedia(detail=N_("Only UTF-8 text is read"), code="charset")
     if media == "application/cloudevents+json":
-        return Opened([_structured(documents.parse(raw, MAX_BYTES))], is_list=False)
+        return Opened([_structured(documents.parse(raw, MAX_BYTES), raw)], is_list=False)
     if media == "application/cloudevents-batch+json":
-        return Opened([_structured(item) for item in _items(raw)], is_list=True)
+        slices = documents.split_array(raw, MAX_ITEMS, MAX_BYTES)
+        found = [_structured(documents.parse(item, MAX_BYTES), item) for item in slices]
+        return Opened(found, is_list=True)
     if "ce-specversion" in headers:
         return Opened([_binary(raw, media, headers)], is_list=False)
     if media == "application/x-www-form-urlencoded":
@@ -87,11 +89,6 @@ def _media(content_type: str) -> tuple[str, str]:
     return media.strip().lower(), charset
 
 
-def _items(raw: bytes) -> list[Any]:
-    slices = documents.split_array(raw, MAX_ITEMS, MAX_BYTES)
-    return [documents.parse(item, MAX_BYTES) for item in slices]
-
-
 def _plain(raw: bytes) -> Envelope:
     value = documents.parse(raw, MAX_BYTES)
     if (
@@ -99,15 +96,19 @@ def _plain(raw: bytes) -> Envelope:
         and isinstance(value.get("specversion"), str)
         and isinstance(value.get("type"), str)
     ):
-        return _structured(value)  # many senders label CloudEvents as plain JSON
+        return _structured(value, raw)  # many senders label CloudEvents as plain JSON
     return Envelope(body=raw.strip(b" \t\r\n"), value=value)
 
 
-def _structured(value: Any) -> Envelope:
-    """Read a CloudEvent in JSON; what is wrong with it is kept in `errors`, not raised."""
+def _structured(value: Any, raw: bytes) -> Envelope:
+    """Read a CloudEvent in JSON, its data byte for byte as it stands in `raw`.
+
+    What is wrong with it is kept in `errors`, not raised.
+    """
     if not isinstance(value, dict):
-        return _broken(value, [{"pointer": "", "message": N_("A CloudEvent is a JSON object")}])
-    errors: list[FieldError] = [
+        errors: list[FieldError] = [{"pointer": "", "message": N_("A CloudEvent is a JSON object")}]
+        return _broken(value, raw, errors)
+    errors = [
         {"pointer": f"/{name}", "message": N_("This attribute is required")}
         for name in ("id", "source", "type", "specversion")
         if not isinstance(value.get(name), str) or not value[name]
@@ -129,14 +130,14 @@ def _structured(value: Any) -> Envelope:
     if "data_base64" in value:
         body, data, content_type = _base64_data(value, errors)
     else:
-        body = documents.dump(data)
+        body = documents.member(raw, "data", value) if "data" in value else body
         media = _media(value.get("datacontenttype") or "")[0] if not errors else ""
         if media not in _JSON_TYPES and not media.endswith("+json"):
             # text such as XML travels as a JSON string: unwrap it
             content_type = media
-            body = data.encode("utf-8", "replace") if isinstance(data, str) else body
+            body = _text_data(data, errors) if isinstance(data, str) else body
     if errors:
-        return _broken(value, errors)
+        return _broken(value, raw, errors)
     return Envelope(
         body=body,
         value=data,
@@ -149,6 +150,15 @@ def _structured(value: Any) -> Envelope:
         content_type=content_type,
         is_wrapped=True,
     )
+
+
+def _text_data(data: str, errors: list[FieldError]) -> bytes:
+    try:
+        return data.encode()
+    except UnicodeEncodeError:
+        message = N_("This text has half a character that no encoding can write")
+        errors.append({"pointer": "/data", "message": message})
+        return b""
 
 
 def _base64_data(value: Mapping[str, Any], errors: list[FieldError]) -> tuple[bytes, Any, str]:
@@ -168,12 +178,12 @@ def _base64_data(value: Mapping[str, Any], errors: list[FieldError]) -> tuple[by
     return body, None, media
 
 
-def _broken(value: Any, errors: list[FieldError]) -> Envelope:
-    """Keep a wrapping that cannot be read, whole, so that its owner can look at it."""
+def _broken(value: Any, raw: bytes, errors: list[FieldError]) -> Envelope:
+    """Keep a wrapping that cannot be read, as it came, so that its owner can look at it."""
     known = value if isinstance(value, dict) else {}
     kind, own_id = known.get("type"), known.get("id")
     return Envelope(
-        body=documents.dump(value),
+        body=raw.strip(b" \t\r\n"),
         value=value,
         type=kind if isinstance(kind, str) and kind else None,
         id=own_id if isinstance(own_id, str) and own_id else None,

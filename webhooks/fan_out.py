@@ -125,7 +125,9 @@ def write_down(
     return inserted
 
 
-_ENDPOINTS = select(ENDPOINT).where(one_of(ENDPOINT.c.organization_id, "tenants"))
+_ENDPOINTS = select(ENDPOINT).where(
+    one_of(ENDPOINT.c.organization_id, "tenants"), ENDPOINT.c.state != "deleted"
+)
 
 
 def _deliveries(
@@ -147,11 +149,12 @@ def _deliveries(
     made: list[_Made] = []
     kept = 0
     for event in events:
+        view = conditions.View(event)
         for endpoint in endpoints.get(event.organization_id, ()):
             if matches(endpoint["event_types"], event.type):
                 key = (event.organization_id, event.id, event.replay_nonce)
                 row = delivery_row(key, endpoint, now)
-                if endpoint["condition"] and not conditions.lets_through(endpoint, event, row):
+                if endpoint["condition"] and not conditions.lets_through(endpoint, view, row):
                     continue
                 if endpoint["ordering"] != "none":
                     row |= _on_lane(endpoint, event, row)

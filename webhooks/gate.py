@@ -1,8 +1,9 @@
 """The gate: the short way in for POST /in/<token>, on the event loop, in front of the framework.
 
 What is simply accepted is answered here. Whatever needs words (a refusal, a rejected event, a
-store that is away) is left to the route in routes/door.py, which does it all from the start:
-until then nothing of it is stored. No thread is held while a sender or the store takes its time.
+store that is away) is left to the route in routes/door.py, with what was found out, so that nothing
+is verified and read twice; until then nothing of it is stored. No thread is held while a sender or
+the store takes its time.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from webhooks.memory import NotInMemory
 
 _logger = log.get_logger(__name__)
 BODY = "yangfan.body"  # where in the scope the whole body is, if whoever stands in front read it
+EXAMINED = "yangfan.examined"  # where in the scope the route finds what came of the look here
 # Judging a larger body would hold the loop up; a thread does that.
 SMALL_BYTES = 64 * 1024
 _PATH = "/in/"
@@ -73,11 +75,13 @@ async def _take_in(token: str, scope: Scope) -> Received | None:
     raw: bytes = scope[BODY]
     try:
         judged = await _judge(token, headers(scope), raw)
-        if judged is None or any(event.problem for event in judged.events):
+        if any(event.problem for event in judged.events):
+            scope[EXAMINED] = judged
             return None
         with quotas.admit(judged.organization_id, judged.source_id, len(judged.events)):
             stored = await _stored(Arrival(judged.organization_id, judged.source_id, judged.events))
-    except Problem:
+    except Problem as problem:
+        scope[EXAMINED] = problem
         return None
     except Exception:
         _logger.exception("intake_crashed")
@@ -85,7 +89,7 @@ async def _take_in(token: str, scope: Scope) -> Received | None:
     return intake.tell(judged, stored, started)
 
 
-async def _judge(token: str, found: Mapping[str, str], raw: bytes) -> Judged | None:
+async def _judge(token: str, found: Mapping[str, str], raw: bytes) -> Judged:
     if len(raw) <= SMALL_BYTES:
         try:
             return intake.examine(token, found, raw, from_memory=True)

@@ -11,6 +11,7 @@ from webhooks import (
     backlogs,
     bulk_replays,
     circuits,
+    deletions,
     drain,
     endpoints,
     events,
@@ -28,6 +29,7 @@ _last_done = clock.now()
 CHORES = [
     erasures.erase_next,
     exports.write_next,
+    deletions.settle,
     archiver.archive,
     archiver.expire_chunks,
     archiver.forget_details,

@@ -103,16 +103,22 @@ def forget() -> None:
 
 
 def take_in(
-    token: str, headers: Mapping[str, str], read: Callable[[int], bytes], sender: str = ""
+    token: str,
+    headers: Mapping[str, str],
+    read: Callable[[int], bytes],
+    sender: str = "",
+    examined: Judged | Problem | None = None,
 ) -> Received:
     """Verify, judge and store what is posted to an address; `read(n)` gives at most n bytes.
 
-    Header names are lower case. Raises Problems for what is refused; StoreUnavailable when
-    nothing could be stored. When it returns, the events are committed.
+    `examined` is what `examine` found already; header names are lower case. Raises Problems for
+    what is refused, StoreUnavailable when nothing was stored. When it returns, it is committed.
     """
     started = time.perf_counter()
     try:
-        judged = examine(token, headers, _read_all(headers, read))
+        if isinstance(examined, Problem):
+            raise examined
+        judged = examined or examine(token, headers, _read_all(headers, read))
         with quotas.admit(judged.organization_id, judged.source_id, len(judged.events)):
             stored = inbox.put(judged.organization_id, judged.source_id, judged.events)
     except Problem as problem:

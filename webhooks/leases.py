@@ -15,6 +15,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal,
     literal_column,
     select,
     text,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session
 
+from kernel.columns import Moment
 from kernel.database import store_now
 from kernel.ids import new_id
 from webhooks.tables import DELIVERY, ENDPOINT
@@ -263,15 +265,35 @@ def release(session: Session, worker_id: str) -> int:
     return _take_back(session, func.substr(DELIVERY.c.lease_owner, 1, len(prefix)) == prefix)
 
 
+_STATE_OF_ENDPOINT = (
+    select(ENDPOINT.c.state)
+    .where(
+        ENDPOINT.c.organization_id == DELIVERY.c.organization_id,
+        ENDPOINT.c.id == DELIVERY.c.endpoint_id,
+    )
+    .scalar_subquery()
+)
+
+
 def _take_back(session: Session, is_over: Any) -> int:
+    """Let it be sent again; what its endpoint was paused, switched off or deleted for is treated
+    as if nobody had held it then.
+    """
+    is_deleted, is_off = _STATE_OF_ENDPOINT == "deleted", _STATE_OF_ENDPOINT == "disabled"
     too_often = DELIVERY.c.crash_count + 1 >= MAX_DELIVERY_CRASHES
+    now = literal(store_now(session), Moment())
     result: Any = session.execute(
         update(DELIVERY)
         .where(is_in(DELIVERY.c.state, "leased"), is_over)
         .values(
-            state=case((too_often, "parked"), else_="waiting"),
-            last_problem=case((too_often, "interrupted"), else_=DELIVERY.c.last_problem),
-            next_at=store_now(session),
+            state=case((is_deleted, "cancelled"), (is_off | too_often, "parked"), else_="waiting"),
+            last_problem=case(
+                (is_deleted, "endpoint_deleted"),
+                (is_off, "endpoint_disabled"),
+                (too_often, "interrupted"),
+                else_=DELIVERY.c.last_problem,
+            ),
+            next_at=case((_STATE_OF_ENDPOINT == "active", now), else_=None),
             crash_count=DELIVERY.c.crash_count + 1,
             lease_owner=None,
             lease_until=None,

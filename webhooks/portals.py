@@ -158,7 +158,11 @@ def endpoint_counts(session: Session, organization_id: str) -> dict[str, int]:
     """Return how many endpoints each subscriber of the organization has."""
     found = session.execute(
         select(ENDPOINT.c.subscriber_id, func.count())
-        .where(ENDPOINT.c.organization_id == organization_id, ENDPOINT.c.subscriber_id.is_not(None))
+        .where(
+            ENDPOINT.c.organization_id == organization_id,
+            ENDPOINT.c.subscriber_id.is_not(None),
+            ENDPOINT.c.state != "deleted",
+        )
         .group_by(ENDPOINT.c.subscriber_id)
     )
     return {row[0]: row[1] for row in found}
@@ -294,6 +298,16 @@ def _found(session: Session, organization_id: str, secret: str, *, is_opened: bo
     if row is None:
         raise NotFound(N_("This link has been used or has run out"), _ASK)
     return Visit(*row)
+
+
+def check_origin(link: PortalLink, origin: str) -> None:
+    """Refuse a page of a website that the link does not name; raises Forbidden."""
+    if origin not in link.origins:
+        raise Forbidden(
+            N_("This website may not open this portal"),
+            N_("Whoever gave you the link must name your website in it; the token is not used up."),
+            code="portal_origin",
+        )
 
 
 def leave(session: Session, visit: Visit) -> None:

@@ -167,17 +167,17 @@ def send_again(
         known = latest.get(event.id)
         if known is not None and known["state"] not in revived:
             continue
-        verdict = conditions.judge(row, event)
+        verdict = conditions.judge(row, conditions.View(event))
         if verdict and known is not None:
             afresh.append((known["id"], event))
         elif verdict:
-            missing.append(event)
+            missing.append((event, True))
         else:
             sent.passed_over += 1
             if known is not None and known["last_problem"] == conditions.FAILED:
                 unwanted += [known["id"]] if verdict is False else []
             elif known is None and verdict is None:
-                missing.append(event)
+                missing.append((event, False))
     made = _make(session, endpoint, missing, bulk_replay_id)
     sent.started = len(afresh) + made
     _start(session, endpoint, afresh, bulk_replay_id, at or clock.now())
@@ -202,14 +202,17 @@ def _latest(session: Session, endpoint: Endpoint, event_ids: list[str]) -> dict[
 def _make(
     session: Session,
     endpoint: Endpoint,
-    page: Sequence[Event],
+    page: Sequence[tuple[Event, bool]],
     bulk_replay_id: str | None,
 ) -> int:
-    """Give events a delivery of their own; returns how many of them are on their way."""
+    """Give events a delivery of their own; returns how many of them are on their way.
+
+    One for which the condition says neither yes nor no (False) is set aside.
+    """
     columns, rows = endpoint.model_dump(), []
-    for event in page:
+    for event, is_wanted in page:
         row = delivery_row((endpoint.organization_id, event.id, ""), columns, clock.now())
-        if conditions.judge(columns, event) is None:
+        if not is_wanted:
             row |= {"state": "parked", "next_at": None, "last_problem": conditions.FAILED}
         elif endpoint.ordering != "none":
             lane = lanes.lane_of(endpoint.ordering, event.subject)

@@ -222,6 +222,8 @@ def _change(one: Tried, endpoint_state: str, now: datetime) -> dict[str, Any]:
         # our own trouble uses up none of the target's chances
         next_step = retry.RetryAt(now + timedelta(seconds=HELD_BACK_SECONDS))
         change["ladder_step"] = one.parcel.ladder_step - 1
+    if endpoint_state == "deleted":
+        return change | {"state": "cancelled", "last_problem": "endpoint_deleted"}
     if isinstance(next_step, retry.Parked):
         return change | {"state": "parked", "last_problem": next_step.reason}
     if endpoint_state == "disabled":
@@ -234,19 +236,25 @@ def _change(one: Tried, endpoint_state: str, now: datetime) -> dict[str, Any]:
 
 
 def _unchanged(parcel: Parcel, endpoint_state: str, again: datetime | None) -> dict[str, Any]:
+    state, word = _ENDED.get(endpoint_state, ("waiting", "held_back"))
     return {
         "b_organization_id": parcel.organization_id,
         "b_id": parcel.delivery_id,
-        "state": "parked" if endpoint_state == "disabled" else "waiting",
+        "state": state,
         "attempt_count": parcel.attempt_no - 1,
         "ladder_step": parcel.ladder_step - 1,
         "next_at": again if endpoint_state == "active" else None,
-        "last_problem": "endpoint_disabled" if endpoint_state == "disabled" else "held_back",
+        "last_problem": word,
         "last_status": None,
         "delivered_at": None,
     }
 
 
+# of an endpoint that gets nothing any more: what becomes of a delivery, and why
+_ENDED = {
+    "disabled": ("parked", "endpoint_disabled"),
+    "deleted": ("cancelled", "endpoint_deleted"),
+}
 _CHANGED = (
     "state",
     "attempt_count",

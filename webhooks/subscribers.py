@@ -25,6 +25,7 @@ from webhooks.tables import (
 )
 
 SHOWN_BYTES: Final = 4096
+_IS_THERE: Any = ENDPOINT.c.state != "deleted"
 
 
 def actor(link: PortalLink, address: str | None = None) -> Principal:
@@ -51,7 +52,7 @@ def listing(link: PortalLink) -> Any:
     """Select the subscriber's endpoints, newest first."""
     return (
         Endpoint.of(link.organization_id)
-        .where(ENDPOINT.c.subscriber_id == link.subscriber_id)
+        .where(ENDPOINT.c.subscriber_id == link.subscriber_id, _IS_THERE)
         .order_by(ENDPOINT.c.id.desc())
     )
 
@@ -99,6 +100,7 @@ def register(
         select(func.count()).where(
             ENDPOINT.c.organization_id == link.organization_id,
             ENDPOINT.c.subscriber_id == link.subscriber_id,
+            _IS_THERE,
         )
     ).scalar_one()
     if number >= link.max_endpoints:
@@ -164,7 +166,7 @@ def check_narrower(
     session: Session, organization_id: str, subscriber_id: str, allowed: Sequence[str]
 ) -> None:
     """Refuse to allow a subscriber less than its endpoints get: that would change nothing."""
-    found = Endpoint.of(organization_id).where(ENDPOINT.c.subscriber_id == subscriber_id)
+    found = Endpoint.of(organization_id).where(ENDPOINT.c.subscriber_id == subscriber_id, _IS_THERE)
     for one in session.execute(found).scalars():
         if any(not is_within(allowed, pattern) for pattern in one.event_types):
             raise Conflict(

@@ -115,7 +115,8 @@ class Endpoint(Owned, table=True):
     condition: str | None = None  # CEL over the event; what it is false for is not sent
     large_payloads: str = "reference"  # reference | inline: how data above 256 kB goes out
     subscriber_id: str | None = None  # a partner who looks after it through a PortalLink
-    state: str = Field(default="active", index=True)  # active | paused | disabled
+    # active | paused | disabled | deleted; a deleted one is there for what was sent to it alone
+    state: str = Field(default="active", index=True)
     disabled_reason: str | None = None  # gone | failing | by_hand
     disabled_at: datetime | None = Field(default=None, sa_type=Moment)
     failing_since: datetime | None = Field(default=None, sa_type=Moment)
@@ -261,6 +262,13 @@ class PortalVisit(Owned, table=True):
     opened_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
+class PortalLogo(Owned, table=True):
+    """The picture that stands at the head of an organization's portals; its id is that one's."""
+
+    content_type: str  # image/png | image/jpeg | image/webp
+    content: bytes = Field(sa_type=LargeBinary)
+
+
 class BulkReplay(Owned, table=True):
     """Many events sent to one Endpoint once more: a few first, the rest when those arrived."""
 
@@ -362,6 +370,7 @@ DELIVERY: Any = Delivery.__table__  # type: ignore[attr-defined]
 ATTEMPT: Any = Attempt.__table__  # type: ignore[attr-defined]
 PORTAL_LINK: Any = PortalLink.__table__  # type: ignore[attr-defined]
 PORTAL_VISIT: Any = PortalVisit.__table__  # type: ignore[attr-defined]
+PORTAL_LOGO: Any = PortalLogo.__table__  # type: ignore[attr-defined]
 BULK_REPLAY: Any = BulkReplay.__table__  # type: ignore[attr-defined]
 QUOTA: Any = Quota.__table__  # type: ignore[attr-defined]
 USAGE: Any = Usage.__table__  # type: ignore[attr-defined]

@@ -46,7 +46,7 @@ def apply(rules: Mapping[str, Any], envelope: Envelope, headers: Mapping[str, st
     origin = rules.get("from", "envelope")
     if envelope.errors:
         return
-    whole = envelope.value
+    whole, raw = envelope.value, envelope.body
     if origin == "envelope":
         _unwrap(envelope)
     elif origin == "fixed":
@@ -57,7 +57,7 @@ def apply(rules: Mapping[str, Any], envelope: Envelope, headers: Mapping[str, st
         envelope.type = _text(look_up(whole, str(rules.get("value"))))
     if envelope.type and rules.get("prefix") and not envelope.is_wrapped:
         envelope.type = f"{rules['prefix']}{envelope.type}"
-    _complete(rules, envelope, whole)
+    _complete(rules, envelope, whole, raw)
     if not envelope.type or not is_name(envelope.type):
         envelope.errors.append(
             {
@@ -83,10 +83,11 @@ def _unwrap(envelope: Envelope) -> None:
     if isinstance(value.get("subject"), str):
         envelope.subject = value["subject"]
     if envelope.type and "data" in value:
-        _narrow(envelope, value["data"])
+        envelope.body = documents.member(envelope.body, "data", value)
+        envelope.value = value["data"]
 
 
-def _complete(rules: Mapping[str, Any], envelope: Envelope, whole: Any) -> None:
+def _complete(rules: Mapping[str, Any], envelope: Envelope, whole: Any, raw: bytes) -> None:
     if rules.get("id_pointer"):
         envelope.id = _text(look_up(whole, str(rules["id_pointer"]))) or envelope.id
     if rules.get("subject_pointer"):
@@ -107,14 +108,22 @@ def _complete(rules: Mapping[str, Any], envelope: Envelope, whole: Any) -> None:
                 {"pointer": str(rules["data_pointer"]), "message": N_("There is nothing here")}
             )
         else:
-            _narrow(envelope, data)
+            envelope.value = data
+            envelope.body = _cut_out(raw, whole, str(rules["data_pointer"]))
     if rules.get("version") and envelope.version is None:
         envelope.version = read_version(rules["version"], envelope.errors)
 
 
-def _narrow(envelope: Envelope, data: Any) -> None:
-    envelope.value = data
-    envelope.body = documents.dump(data)
+def _cut_out(raw: bytes, value: Any, pointer: str) -> bytes:
+    """Return the exact bytes of what `look_up` found in a document."""
+    for key in _keys(pointer):
+        if isinstance(value, dict):
+            raw, value = documents.member(raw, key, value), value[key]
+        else:
+            place = int(key)
+            pieces = documents.split_array(raw, len(value), len(raw))
+            raw, value = pieces[place], value[place]
+    return raw
 
 
 def _text(value: Any) -> str | None:
@@ -125,10 +134,13 @@ def _text(value: Any) -> str | None:
     return None
 
 
+def _keys(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
 def look_up(value: Any, pointer: str) -> Any:
     """Follow an RFC 6901 pointer; gives a private marker, never equal to data, for nothing."""
-    for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
+    for key in _keys(pointer):
         if isinstance(value, dict) and key in value:
             value = value[key]
         elif isinstance(value, list) and key.isascii() and key.isdigit() and len(key) < 7:

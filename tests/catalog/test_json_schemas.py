@@ -56,9 +56,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_schemas_are_refused_quickly_and_with_a_place(name):
     schema, pointer = HOSTILE[name]
-    started = time.perf_counter()
+    started = time.process_time()
     found = json_schemas.check(schema)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert found
     assert found[0]["pointer"] == pointer
     assert found[0]["message"]
@@ -81,9 +81,9 @@ def test_honest_schemas_pass(schema):
 def test_a_pattern_that_hangs_other_engines_ends_at_once():
     schema = {"type": "string", "pattern": "^(a+)+$"}
     assert json_schemas.check(schema) == []
-    started = time.perf_counter()
+    started = time.process_time()
     (finding,) = json_schemas.validator_of(schema)("a" * 50_000 + "!")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert finding["pointer"] == ""
 
 

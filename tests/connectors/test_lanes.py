@@ -1,7 +1,6 @@
 """Lanes side by side: the few calls of several apps go in one thread, none waits for another."""
 
 import threading
-import time
 
 import pytest
 from factories.connectors import open_shop, runs, settle, steps, vendor
@@ -59,15 +58,13 @@ def test_a_slow_app_among_them_holds_nobody_up(two, waves):
     slow, quick = two
     open_shop(slow.url, orders=2)
     open_shop(quick.url, orders=2, name="快店")
-    slow.delay_seconds["sales-orders"] = 2.0
-    began = time.monotonic()
+    held = slow.hold("sales-orders")
     done = threading.Thread(target=settle)
     done.start()
-    while len(quick.messages()) < 2 and time.monotonic() - began < 1.8:
-        time.sleep(0.02)
-    assert len(quick.messages()) == 2, "two steps further while the other app is at its first"
+    assert quick.waits_for_messages(2), "two steps further while the other app is at its first"
     assert slow.messages() == []
     assert waves[0] == 4
+    held.set()
     done.join(30)
     assert {run.state for run in runs()} == {"succeeded"}
 

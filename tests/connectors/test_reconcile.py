@@ -302,6 +302,37 @@ def test_a_long_list_is_read_in_several_turns_that_rest_between(shop):
     assert one.last["fetched"] == len(rows(Event)) == 50 * reconcile_turns.CALLS + 20
 
 
+def test_a_look_asked_for_while_a_long_one_is_under_way_is_not_forgotten(shop):
+    """The long one began before: what it read first may be older than what was asked about."""
+    shop.vendor.app.behave({"mode": "lossy", "share": 1})
+    shop.emit(50 * reconcile_turns.CALLS + 20)
+    ask_now(shop.owner, shop.source)
+    assert look() == 1
+    ask_now(shop.owner, shop.source)
+    assert look(6) == 1
+    one = row(Reconciliation, shop.source)
+    assert one.progress is None, "the long one has come to its end"
+    assert look(12) == 1, "and the one that was asked for follows"
+
+
+def test_two_workers_at_once_never_share_a_connection(shop, database):
+    if database.url.startswith("sqlite"):
+        pytest.skip("there one worker writes at a time")
+    with transaction(EVERY) as session:
+        triggers_in.open_source(session, shop.connection, "order_cancelled")
+    with clock.shifted(seconds=16 * 60):
+        with transaction(EVERY) as session:
+            assert reconcile_claims.claim(session, "one") is not None
+            got = ["nothing yet"]
+            beside = threading.Thread(  # the first has not committed yet
+                target=lambda: got.append(write(lambda s: reconcile_claims.claim(s, "two")))
+            )
+            beside.start()
+            beside.join(30)
+            assert got[1:] == [None]
+        assert write(lambda session: reconcile_claims.claim(session, "two")) is None
+
+
 def test_a_full_quota_makes_the_look_wait_and_go_on(shop):
     with transaction(EVERY) as session:
         quota = Quota(organization_id=shop.owner, id=shop.owner, per_minute=60, burst=30)

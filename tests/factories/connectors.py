@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,6 +29,9 @@ ORDER = {
 }
 
 
+CALL_SECONDS = 9.0  # a little less than the demo apps' manifests wait for an answer
+
+
 class Vendor:
     """A demo ERP and chat in one: creates once per idempotency key, answers as it is told."""
 
@@ -39,6 +43,7 @@ class Vendor:
         self.always: dict[str, tuple[int, dict]] = {}
         self.good_keys: set[str] | None = None
         self.delay_seconds: dict[str, float] = {}
+        self.holds: dict[str, threading.Event] = {}
         self.keep_silent_after: str | None = None  # does the work, then hangs up
         self.tokens = 0
         self.lock = threading.Lock()
@@ -50,6 +55,17 @@ class Vendor:
     def messages(self) -> list[dict]:
         """What stands in the chat."""
         return list(self.made["messages"].values())
+
+    def hold(self, part: str) -> threading.Event:
+        """Answer calls to a path only when the event is set, or its caller gives up."""
+        return self.holds.setdefault(part, threading.Event())
+
+    def waits_for_messages(self, number: int) -> bool:
+        """Tell whether so many messages came, within what callers wait for a held answer."""
+        until = time.monotonic() + CALL_SECONDS
+        while len(self.messages()) < number and time.monotonic() < until:
+            time.sleep(0.02)
+        return len(self.messages()) == number
 
     def keys(self, part: str) -> list[str]:
         """The idempotency keys of the calls to a path, in order."""
@@ -110,6 +126,9 @@ def vendor():
                 target.calls.append((self.command, self.path, headers, body))
                 status, said, more = target.answer(self.path, headers, body)
                 silent = bool(target.keep_silent_after and target.keep_silent_after in self.path)
+            for part, event in target.holds.items():
+                if part in self.path:
+                    event.wait(2 * CALL_SECONDS)
             for part, seconds in target.delay_seconds.items():
                 if part in self.path:
                     threading.Event().wait(seconds)

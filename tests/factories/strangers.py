@@ -20,7 +20,7 @@ from identity.tables import LoginSession, Member, Organization
 from kernel import clock, ids
 from kernel.database import EVERY, reading, transaction
 from marketplace.tables import Installation, Rollout, RolloutStep
-from webhooks import bulk_replays, endpoints, portals, sources
+from webhooks import bulk_replays, endpoints, logos, portals, sources
 from webhooks.keeping import chunks, records, rules, sealed_files, stores
 from webhooks.keeping.rules import Rule
 from webhooks.keeping.tables import DataExport, Erasure
@@ -154,6 +154,7 @@ def _make_intake(session, made: Neighbour) -> None:
         event_types=["order.*"],
         expires_at=clock.now() + timedelta(days=9),
     )
+    logos.choose(session, owner, PICTURE)
     address, _ = portals.offer(session, owner, link.id, 60)
     made.secrets.append(address.rpartition("/")[2])
     made.ids |= {
@@ -166,6 +167,9 @@ def _make_intake(session, made: Neighbour) -> None:
         "delivery_id": [delivery.id],
         "bulk_replay_id": [bulk.id],
     }
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"our sign" * 20
 
 
 def _make_counts(session, made: Neighbour) -> None:

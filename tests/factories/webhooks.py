@@ -77,6 +77,21 @@ def make_event(session, organization_id: str, source_id: str | None = None, **ov
     return events.accept(session, organization_id, source_id, [NewEvent(**values)])[0].id
 
 
+def more_events(count: int, organization_id: str = "org_a", **over) -> list[str]:
+    """So many stored, ready events in a transaction of their own; gives their ids."""
+    return in_transaction(
+        lambda session: [make_event(session, organization_id, **over) for _ in range(count)]
+    )
+
+
+def endpoint_with_events(
+    count: int = 0, organization_id: str = "org_a", **over
+) -> tuple[str, list[str]]:
+    """An endpoint and so many events that are ready for it; gives its id and theirs."""
+    made = in_transaction(lambda session: make_endpoint(session, organization_id, **over).id)
+    return made, more_events(count, organization_id)
+
+
 def signed(source, body: bytes, message_id: str = "msg_1", **headers: str) -> dict[str, str]:
     """Standard Webhooks headers a sender of this source would use."""
     return {

@@ -70,7 +70,8 @@ PUBLIC = {
     "machines ask how the hub is": {"/healthz", "/readyz", "/metrics"},
     "whoever gets an event gets its data": {"/payloads/<token>"},
     "the portal asks for a subscriber's session itself": {
-        "/portal", "/portal/enter/<secret>", "/portal/leave", "/portal/colours.css",
+        "/portal", "/portal/enter", "/portal/enter/<secret>", "/portal/leave",
+        "/portal/colours.css", "/portal/endpoints/<endpoint_id>/delete",
         "/portal/endpoints", "/portal/endpoints/new", "/portal/endpoints/<endpoint_id>",
         "/portal/endpoints/<endpoint_id>/change", "/portal/endpoints/<endpoint_id>/reveal",
         "/portal/endpoints/<endpoint_id>/rotate-secret", "/portal/endpoints/<endpoint_id>/test",
@@ -362,7 +363,7 @@ PLAIN = {
     "description", "detail_days", "do", "done", "email", "event", "event_types", "expires_at",
     "fields", "file", "force", "fresh_effect", "headers", "homepage", "hours", "industry", "input",
     "is_agreed", "is_confirmed", "is_secret", "kind", "lang", "language", "large_payloads", "limit",
-    "live_days", "max_endpoints", "max_in_flight", "minutes", "name", "name_en", "name_zh",
+    "live_days", "logo", "max_endpoints", "max_in_flight", "minutes", "name", "name_en", "name_zh",
     "natural_key", "number", "occurred_at", "old_password", "only_failed", "open_url", "order",
     "ordering", "organization_name", "origins", "output", "overlap_hours", "password", "per_day",
     "per_minute", "permissions", "private_key", "q", "reason", "rejected_days", "revision", "role",

@@ -76,6 +76,7 @@ def files(folder):
 
 def test_what_is_old_and_finished_moves_with_all_that_hangs_on_it(folder):
     firm, ids = town()
+    decide(firm, detail_days=3650)
     before = {event.id: event for event in make.rows(Event)}
     keeping.keep_house()
     assert make.rows(Delivery) == make.rows(Attempt) == make.rows(Run) == make.rows(Step) == []
@@ -166,6 +167,19 @@ def test_an_archive_that_is_not_wanted_is_not_written(folder):
     decide(firm, archive_days=0)
     keeping.keep_house()
     assert make.rows(Event) == make.rows(ArchiveChunk) == []
+    assert not files(folder)
+
+
+def test_chunks_expire_a_page_at_a_time(folder, monkeypatch):
+    firm, _ = town(5)
+    monkeypatch.setattr(archiver, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(archiver, "_READ", 1)
+    keeping.keep_house()
+    assert len(make.rows(ArchiveChunk)) == 5
+    monkeypatch.setattr(archiver, "PAGE", 2)
+    decide(firm, archive_days=1)
+    keeping.keep_house(keeping.OLD_SECONDS + 3 * 86_400)
+    assert make.rows(ArchiveChunk) == []
     assert not files(folder)
 
 

@@ -24,7 +24,7 @@ from kernel.settings import settings_override
 from webhooks import drain, events
 from webhooks.keeping import chunks, erasures, export_files, exports, restoring, stores
 from webhooks.keeping.restoring import Span
-from webhooks.keeping.tables import ArchiveChunk, DataExport, Erasure
+from webhooks.keeping.tables import ArchiveChunk, DataExport, Erasure, Keeping
 from webhooks.tables import Attempt, Delivery, Event, Source
 
 GOOD = Response(200, {}, b"", truncated=False, elapsed_ms=3)
@@ -252,6 +252,39 @@ def test_no_cell_is_a_formula(town):
     text = opened(asked.id)[1].read("deliveries.csv").decode("utf-8-sig")
     (row,) = csv.DictReader(io.StringIO(text))
     assert row["last_problem"].startswith("'=")
+
+
+def test_an_export_that_can_never_be_written_keeps_nobody_from_their_turn(town, monkeypatch):
+    town.add()
+    bad = town.export()
+    real = export_files.Draft.pieces
+
+    def pieces(self):
+        if self.export.id == bad.id:
+            raise ValueError("a record that nobody can read")
+        return real(self)
+
+    monkeypatch.setattr(export_files.Draft, "pieces", pieces)
+    good = town.export()
+    keeping.keep_house(0)
+    failed = make.row(DataExport, bad.id)
+    assert (failed.state, failed.problem) == ("failed", "failed")
+    assert make.row(DataExport, good.id).state == "done"
+    (kept,) = make.rows(Keeping)
+    assert (kept.trouble, kept.finished_at is not None) == (None, True), "and the archive had its"
+
+
+def test_an_erasure_that_cannot_be_read_any_more_lets_the_next_one_pass(town):
+    event_id = town.add(subject="S-1")
+    lost, meant = (town.erase("subject", "S-1") for _ in range(2))
+    broken = {"value_sealed": "nonsense"}
+    make.in_transaction(
+        lambda s: s.execute(Erasure.__table__.update().where(Erasure.id == lost.id).values(broken))
+    )
+    keeping.keep_house(0)
+    assert make.row(Erasure, lost.id).state == "failed"
+    assert make.row(Erasure, meant.id).state == "done"
+    assert event_id not in live_ids()
 
 
 def test_an_export_is_narrowed_cancelled_and_limited(town, monkeypatch):

@@ -4,32 +4,21 @@ from datetime import timedelta
 
 import pytest
 from factories import webhooks as make
-from factories.webhooks import OK, answering, states, status
+from factories.webhooks import OK, answering, endpoint_with_events, states, status
 
-from kernel import clock, outbox
+from kernel import clock
 from kernel.database import reading
 from kernel.errors import Conflict, Invalid, NotFound
-from webhooks import bulk_replays, carrying, circuits, drain, endpoints, replay
-from webhooks.pace import Pace
+from webhooks import bulk_replays, circuits, drain, endpoints, replay
 from webhooks.tables import DELIVERY, BulkReplay, Delivery
 
-pytestmark = pytest.mark.usefixtures("database")
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch):
-    carrying.pace = Pace()
-    monkeypatch.setattr(outbox, "DOORS", [])
+pytestmark = pytest.mark.usefixtures("database", "quiet")
 
 
 def given_up(count=8, **over):
     """An endpoint with deliveries that were given up."""
 
-    def setup(session):
-        endpoint = make.make_endpoint(session, "org_a", **over)
-        return endpoint.id, [make.make_event(session, "org_a") for _ in range(count)]
-
-    endpoint_id, ids = make.in_transaction(setup)
+    endpoint_id, ids = endpoint_with_events(count, **over)
     drain.drain("w1", answering(OK))
     values = {"state": "parked", "last_problem": "exhausted", "delivered_at": None}
     make.in_transaction(lambda session: session.execute(DELIVERY.update().values(**values)))

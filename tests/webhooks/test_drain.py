@@ -13,23 +13,15 @@ from factories.identity import make_organization
 from factories.webhooks import OK, answering, routed_by, states, status
 from standardwebhooks import Webhook
 
-from kernel import clock, outbox
+from kernel import clock
 from kernel.database import EVERY, transaction, write
 from kernel.errors import Invalid
 from kernel.http import Failure
 from webhooks import attempts, carrying, drain, endpoints, events, fan_out, leases, ready, results
 from webhooks.fan_out import Routed
-from webhooks.pace import Pace
 from webhooks.tables import Attempt, Delivery, Endpoint, Event
 
-pytestmark = pytest.mark.usefixtures("database")
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch):
-    """Know no slow target, and keep the hub's own events out of the counts."""
-    carrying.pace = Pace()
-    monkeypatch.setattr(outbox, "DOORS", [])
+pytestmark = pytest.mark.usefixtures("database", "quiet")
 
 
 @pytest.fixture
@@ -505,7 +497,7 @@ def test_a_hanging_stage_does_not_keep_later_work_waiting(monkeypatch):
     started = time.monotonic()
     drain.drain("w1", answering(OK))
     assert len(calls) >= 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9, "alone it hangs for ten"
 
 
 def test_a_bell_is_not_rung_for_a_drain_that_hears_it(monkeypatch):

@@ -3,6 +3,7 @@
 import base64
 import json
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -14,7 +15,7 @@ from standardwebhooks import Webhook
 
 from kernel import clock, http
 from kernel.errors import Conflict, Invalid
-from webhooks import conditions, drain, endpoints, own_headers, parcels, replay, signing
+from webhooks import conditions, drain, endpoints, own_headers, parcels, replay, signing, trials
 from webhooks.tables import Attempt, Delivery, Endpoint
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 def signed_request(endpoint, body=b'{"a":1}'):
     """The request that would go to the endpoint now."""
-    parcel = endpoints.test_parcel(endpoint)
+    parcel = trials.parcel(endpoint)
     return parcels.request_of(parcel, clock.now())
 
 
@@ -219,6 +220,27 @@ def test_a_condition_lets_through_what_it_is_true_for(app):
     drain.drain("w1", lambda requests: [ok() for _ in requests])
     assert set(sent_of(all_of_it)) == {small, large}
     assert {i: d.state for i, d in sent_of(endpoint).items()} == {large: "delivered"}
+
+
+def test_an_event_is_read_once_however_many_conditions_ask(app, monkeypatch):
+    wanted = [register(condition=f"event.data.total > {number}") for number in range(5)]
+    broken = [register(condition="event.data.missing > 1") for _ in range(2)]
+    make.in_transaction(lambda s: [order(s, 50) for _ in range(3)])
+    make.in_transaction(lambda s: make.make_event(s, "org_a", body=b"no json"))
+    real, read = conditions.documents.parse, []
+
+    def parse(raw, *more, **given):
+        read.append(raw)
+        return real(raw, *more, **given)
+
+    monkeypatch.setattr(conditions, "documents", SimpleNamespace(parse=parse))
+    drain.drain("w1", lambda requests: [ok() for _ in requests])
+    assert len(read) == 4
+    assert [len(sent_of(one)) for one in (*wanted, *broken)] == [4] * 7
+    make.in_transaction(
+        lambda s: replay.recover(s, "org_a", broken[0].id, clock.now() - timedelta(hours=1))
+    )
+    assert len(read) == 8
 
 
 def ok():

@@ -8,7 +8,8 @@ from factories import webhooks as make
 from factories.asgi import ask
 
 from kernel.database import StoreUnavailable
-from webhooks import events, inbox, intake, sources
+from webhooks import events, gate, inbox, intake, signing, sources
+from webhooks.errors import OverQuota
 from webhooks.letters import Letter
 from webhooks.tables import Event
 
@@ -85,6 +86,31 @@ def test_a_refusal_is_explained_by_the_framework_and_stored_once(front, door, as
     assert answer.headers["content-type"].startswith("application/problem+json")
     assert asked == [door]
     assert len(make.rows(Event)) == (1 if status == 422 else 0)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'"text"', b'{"type":"order.paid","data":{}}'])
+def test_what_is_refused_is_verified_and_read_once(front, door, monkeypatch, body):
+    real, count = signing.verify, []
+    first = post(front, door, body)  # the source and its types are remembered from here on
+    stored = len(make.rows(Event))
+    monkeypatch.setattr(signing, "verify", lambda *given: (count.append(1), real(*given))[1])
+    again = post(front, door, body)
+    assert len(count) == 1
+    assert first.status_code == again.status_code in (400, 422)
+    assert first.get_json()["code"] == again.get_json()["code"]
+    assert len(make.rows(Event)) == 2 * stored == 2 * (again.status_code == 422)
+
+
+def test_who_is_over_its_quota_is_counted_once(front, door, monkeypatch):
+    noted = []
+    monkeypatch.setattr(intake.refusals, "note", lambda *given: noted.append(given[1].code))
+    monkeypatch.setattr(gate.quotas, "admit", over)
+    assert post(front, door, event()).status_code == 429
+    assert noted == ["over_quota"]
+
+
+def over(*_):
+    raise OverQuota
 
 
 def test_an_unknown_address_and_other_methods_are_the_frameworks(front, asked):

@@ -14,8 +14,8 @@ from identity.tables import AuditEntry
 from kernel import clock
 from kernel.errors import Conflict, Invalid
 from kernel.settings import settings_override
-from webhooks import drain, endpoints, portals, subscribers
-from webhooks.tables import Attempt, Delivery, Endpoint, PortalLink, PortalVisit
+from webhooks import drain, endpoints, logos, portals, subscribers
+from webhooks.tables import Attempt, Delivery, Endpoint, PortalLink, PortalLogo, PortalVisit
 
 PAGE = {"Accept": "text/html"}
 WORD = "Zwiebelturm"
@@ -496,3 +496,158 @@ def test_an_integrator_makes_shows_and_ends_a_link_on_pages(client):
     assert make.rows(PortalLink)[0].revoked_at is not None
     refused = send(f"/portal-links/{link.id}/addresses")
     assert refused.status_code == 409
+
+
+# --- a token in a header -------------------------------------------------------------------------
+
+SITE = "https://portal.example.com"
+
+
+def hand_over(client, token, origin=SITE):
+    headers = {"Authorization": f"Bearer {token}", "Sec-Fetch-Site": "cross-site"}
+    return client.post("/portal/enter", headers=headers | ({"Origin": origin} if origin else {}))
+
+
+def test_a_page_of_the_links_website_hands_the_token_over_in_a_header(app, firm):
+    partner = Partner(app, firm, origins=[SITE])
+    answer = hand_over(partner.client, partner.link["token"])
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == SITE
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "Origin" in answer.headers["Vary"]
+    assert partner.link["token"] not in str(answer.headers)
+    page = partner.get("/portal")
+    assert page.status_code == 200
+    assert page.headers["Content-Security-Policy"].endswith(f"frame-ancestors {SITE}")
+    assert [row.action for row in make.rows(AuditEntry)].count("portal.entered") == 1
+    assert hand_over(app.test_client(), partner.link["token"]).status_code == 404, "it works once"
+
+
+def test_the_cookie_of_a_frame_is_kept_apart_for_each_website(app, firm):
+    with settings_override(base_url="https://hub.example"):
+        partner = Partner(app, firm, origins=[SITE])
+        cookie = hand_over(partner.client, partner.link["token"]).headers["Set-Cookie"]
+    for word in ("__Host-yf_portal=", "Secure", "HttpOnly", "SameSite=None", "Partitioned"):
+        assert word in cookie
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", None, "http://portal.example.com"]
+)
+def test_a_strange_website_gets_nobody_in_and_uses_no_token_up(app, firm, origin):
+    partner = Partner(app, firm, origins=[SITE])
+    answer = hand_over(app.test_client(), partner.link["token"], origin)
+    assert answer.status_code == 403
+    assert "Set-Cookie" not in answer.headers
+    assert hand_over(partner.client, partner.link["token"]).status_code == 204
+
+
+def test_a_browser_may_ask_first_and_learns_nothing(app, firm):
+    asks = {"Origin": "https://any.example", "Access-Control-Request-Headers": "authorization"}
+    answer = app.test_client().options("/portal/enter", headers=asks)
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Headers"] == "authorization"
+    assert answer.headers["Access-Control-Allow-Methods"] == "POST"
+
+
+@pytest.mark.parametrize("header", ["", "Basic abc", "Bearer", "Bearer nonsense", "Bearer ypv_x"])
+def test_no_token_is_no_way_in(app, firm, header):
+    answer = app.test_client().post(
+        "/portal/enter", headers={"Authorization": header, "Origin": SITE}
+    )
+    assert answer.status_code in (403, 404)
+    assert answer.headers["Access-Control-Allow-Origin"] == SITE, "so that its page can say so"
+
+
+def test_other_pages_of_the_portal_answer_no_strange_website(partner):
+    answer = partner.client.get("/portal", headers={"Origin": SITE})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+# --- deleting ------------------------------------------------------------------------------------
+
+
+def test_a_deletion_says_what_happens_to_what_is_under_way_and_wants_a_tick(partner, target):
+    endpoint_id = partner.add(target.url)
+    more = [
+        make.in_transaction(
+            lambda s: make.make_event(s, partner.organization_id, type="order.paid")
+        )
+        for _ in range(3)
+    ]
+    assert more
+    make.routed_by("w1", room=0)
+    path = f"/portal/endpoints/{endpoint_id}/delete"
+    assert path in partner.get(f"/portal/endpoints/{endpoint_id}").text
+    assert "有 3 条消息正等待发往这个推送地址" in partner.get(path).text
+    refused = partner.send(path)
+    assert refused.status_code == 422
+    assert "请勾选以确认操作" in refused.text
+    assert make.rows(Endpoint)[0].state == "active"
+    answer = partner.send(path, confirmed="yes")
+    assert (answer.status_code, answer.location) == (303, "/portal?done=endpoint_deleted")
+    assert "推送地址已删除" in partner.get(answer.location).text
+    assert {row.state for row in make.rows(Delivery)} == {"cancelled"}
+    assert partner.get(f"/portal/endpoints/{endpoint_id}").status_code == 404
+    assert partner.get(f"/portal/deliveries/{make.rows(Delivery)[0].id}").status_code == 404
+    (entry,) = [row for row in make.rows(AuditEntry) if row.action == "endpoint.deleted"]
+    assert (entry.actor_kind, entry.actor_name) == ("subscriber", "Nordwind")
+
+
+def test_a_deleted_endpoint_makes_room_for_another(app, firm, target):
+    partner = Partner(app, firm, max_endpoints=1).enter()
+    first = partner.add(target.url)
+    assert (
+        partner.send("/portal/endpoints", url=target.url, event_types="order.*").status_code == 409
+    )
+    partner.send(f"/portal/endpoints/{first}/delete", confirmed="yes")
+    assert partner.add(target.url) != first
+
+
+def test_nobody_deletes_anothers_endpoint(app, firm, partner, target):
+    endpoint_id = partner.add(target.url)
+    other = Partner(app, firm, subscriber_name="Südwind").enter()
+    path = f"/portal/endpoints/{endpoint_id}/delete"
+    assert other.get(path).status_code == 404
+    assert other.send(path, confirmed="yes").status_code == 404
+    assert make.rows(Endpoint)[0].state == "active"
+
+
+def test_the_firm_still_sees_what_was_sent_to_a_deleted_endpoint(app, firm, partner, target):
+    endpoint_id = partner.add(target.url)
+    make.in_transaction(lambda s: make.make_event(s, partner.organization_id, type="order.paid"))
+    drain.drain("w1")
+    client = app.test_client()
+    deleted = client.delete(f"/api/v1/endpoints/{endpoint_id}", headers=partner.bearer)
+    assert (deleted.status_code, deleted.json["state"]) == (200, "deleted")
+    assert client.get("/api/v1/endpoints", headers=partner.bearer).json["items"] == []
+    assert client.get(f"/api/v1/endpoints/{endpoint_id}", headers=partner.bearer).status_code == 404
+    (delivery,) = make.rows(Delivery)
+    shown = client.get(f"/api/v1/deliveries/{delivery.id}", headers=partner.bearer)
+    assert shown.json["state"] == "delivered"
+
+
+# --- the logo ------------------------------------------------------------------------------------
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 100
+
+
+def test_the_firms_logo_stands_at_the_head_of_its_portals(app, firm, partner):
+    assert "data:image/png" not in partner.get("/portal").text
+    assert "logo.svg" in partner.get("/portal").text, "the hub's, while there is no other"
+    make.in_transaction(lambda s: logos.choose(s, partner.organization_id, PNG))
+    assert "data:image/png;base64," in partner.get("/portal").text
+    fresh = Partner(app, firm)
+    assert "data:image/png;base64," in fresh.get(fresh.path).text, "before anybody is in, too"
+    make.in_transaction(lambda s: logos.remove(s, partner.organization_id))
+    assert "data:image/png" not in partner.get("/portal").text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<svg onload='alert(1)'/>", b"GIF89a", PNG + b"x" * (64 << 10), b"RIFF....WAVE"],
+)
+def test_what_is_no_small_picture_is_refused(partner, content):
+    with pytest.raises(Invalid):
+        make.in_transaction(lambda s: logos.choose(s, partner.organization_id, content))
+    assert make.rows(PortalLogo) == []

@@ -19,7 +19,7 @@ from kernel.database import reading, store_now, transaction
 from kernel.ids import first_id
 from webhooks import refusals
 from webhooks.keeping import chunks, records, rules
-from webhooks.keeping.records import Standings
+from webhooks.keeping.records import Forgetting, Standings
 from webhooks.keeping.rules import Rules
 from webhooks.keeping.stores import store
 from webhooks.keeping.tables import ARCHIVE_CHUNK, DATA_EXPORT, ArchiveChunk, Keeping
@@ -28,6 +28,7 @@ from webhooks.leases import is_in
 from webhooks.tables import ATTEMPT, EVENT
 
 PAGE = 500  # events looked at, and at most moved, at once
+FORGOTTEN_AT_ONCE = 200  # runs, each with its steps
 CHUNK_BYTES = 4 << 20  # of records, before they are packed
 TURN_SECONDS = 10.0  # then another organization has its turn
 PAUSE_SECONDS = 0.02  # between two deletions, so that SQLite's one writer is free for others
@@ -62,7 +63,7 @@ def archive(lease: Lease) -> bool:
     while True:
         page = _look(tenant, found, passed_id)
         for (event_types, _day), ids in page.due.items():
-            _move(lease, found.of_pattern(event_types), event_types, ids, page.before)
+            _move(lease, found, event_types, ids, page.before)
         passed_id = page.last_id
         with transaction(tenant) as session:
             if page.is_last:
@@ -107,9 +108,13 @@ def _look(tenant: str, found: Rules, passed_id: str) -> _Page:
 
 
 def _move(
-    lease: Lease, rule: rules.Rule, event_types: str, ids: Sequence[str], before: Standings
+    lease: Lease, held: Rules, event_types: str, ids: Sequence[str], before: Standings
 ) -> None:
-    """Bring some events of one day into the archive, or only away when none is wanted."""
+    """Bring some events of one day into the archive, or only away when none is wanted.
+
+    What tries and runs sent and got goes along only if it may be kept as long as the archive is.
+    """
+    rule = held.of_pattern(event_types)
     if not rule.archive_days:
         _take_away(lease, None, ids, before)
         return
@@ -118,6 +123,10 @@ def _move(
     for start in range(0, len(ids), _READ):
         with reading(lease.organization_id) as session:
             more = records.collect(session, lease.organization_id, ids[start : start + _READ])
+            forgetting = _forgetting(session, lease.organization_id)
+        if forgetting.days < rule.live_days + rule.archive_days:
+            for record in more:
+                records.bare(record, forgetting)
         found += more
         size += sum(len(record["event"]["body"]) for record in more)
         size += sum(len(step) for record in more for step in map(records.line, _hanging(record)))
@@ -203,18 +212,24 @@ def _epoch_of(name: str) -> int:
 
 def expire_chunks(lease: Lease) -> bool:
     """Drop what has been in the archive as long as its rule wants."""
+    tenant, last_id, is_last = lease.organization_id, "", False
+    while not is_last:
+        with reading(tenant) as session:
+            now, found = store_now(session), rules.find(session, tenant)
+            shortest = min(rule.archive_days for rule in found.all)
+            wanted = ArchiveChunk.of(tenant).where(
+                ARCHIVE_CHUNK.c.id > last_id,
+                ARCHIVE_CHUNK.c.created_at <= now - timedelta(days=shortest),
+            )
+            page = session.execute(wanted.order_by(ARCHIVE_CHUNK.c.id).limit(PAGE)).scalars().all()
+        _expire(lease, [chunk for chunk in page if _is_over(chunk, found, now)])
+        is_last = len(page) < PAGE
+        last_id = page[-1].id if page else last_id
+    return False
+
+
+def _expire(lease: Lease, old: Sequence[ArchiveChunk]) -> None:
     tenant = lease.organization_id
-    with reading(tenant) as session:
-        now, found = store_now(session), rules.find(session, tenant)
-        shortest = min(rule.archive_days for rule in found.all)
-        wanted = ArchiveChunk.of(tenant).where(
-            ARCHIVE_CHUNK.c.created_at <= now - timedelta(days=shortest)
-        )
-        old = [
-            chunk
-            for chunk in session.execute(wanted.order_by(ARCHIVE_CHUNK.c.id)).scalars()
-            if _is_over(chunk, found, now)
-        ]
     for chunk in old:
         with transaction(tenant) as session:
             lease.hold(session)
@@ -224,7 +239,6 @@ def expire_chunks(lease: Lease) -> bool:
                 )
             )
         store().delete(chunk.key)
-    return False
 
 
 def _is_over(chunk: ArchiveChunk, found: Rules, now: datetime) -> bool:
@@ -267,7 +281,34 @@ def forget_refusals(lease: Lease) -> bool:
 
 
 def forget_details(lease: Lease) -> bool:
-    """Take what attempts sent and got away, once it has served for looking into failures."""
+    """Take what attempts and runs sent and got away, once it has served for looking into failures.
+
+    True when somebody else is to have a turn before the rest goes.
+    """
+    deadline = time.monotonic() + TURN_SECONDS
+    return _forget_attempts(lease, deadline) or _forget_followers(lease, deadline)
+
+
+def _forget_followers(lease: Lease, deadline: float) -> bool:
+    for follower in records.FOLLOWERS:
+        count = FORGOTTEN_AT_ONCE
+        while count == FORGOTTEN_AT_ONCE:
+            with transaction(lease.organization_id) as session:
+                lease.hold(session)
+                forgetting = _forgetting(session, lease.organization_id)
+                count = follower.forget(session, lease.organization_id, forgetting)
+            if count == FORGOTTEN_AT_ONCE and time.monotonic() > deadline:
+                return True
+            time.sleep(PAUSE_SECONDS)
+    return False
+
+
+def _forgetting(session: Session, tenant: str) -> Forgetting:
+    now, days = store_now(session), rules.find(session, tenant).general.detail_days
+    return Forgetting(now - timedelta(days=days), now, days, FORGOTTEN_AT_ONCE)
+
+
+def _forget_attempts(lease: Lease, deadline: float) -> bool:
     tenant = lease.organization_id
     while True:
         with transaction(tenant) as session:
@@ -283,10 +324,10 @@ def forget_details(lease: Lease) -> bool:
             session.execute(
                 update(ATTEMPT)
                 .where(ATTEMPT.c.organization_id == tenant, ATTEMPT.c.id.in_(old))
-                .values(request_headers={}, response_headers={}, response_body=b"")
+                .values(**records.ATTEMPT_BARE)
             )
             if old:
                 lease.hold(session, detail_id=old[-1])
-        if len(old) < PAGE:
-            return False
+        if len(old) < PAGE or time.monotonic() > deadline:
+            return len(old) == PAGE
         time.sleep(PAUSE_SECONDS)

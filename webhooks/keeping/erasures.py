@@ -13,10 +13,11 @@ from sqlmodel import Session
 
 from identity import audit, proofs
 from identity.principals import Principal
-from kernel import tenancy, vault
+from kernel import log, tenancy, vault
 from kernel.database import reading, store_now, transaction
 from kernel.errors import N_, Conflict, Invalid
 from kernel.ids import new_id
+from kernel.vault import VaultError
 from webhooks.keeping import chunks, exports, records, rules
 from webhooks.keeping.chunks import Unreadable
 from webhooks.keeping.stores import store
@@ -29,6 +30,7 @@ OPEN = ("queued", "running")
 MOST_NAMED = 20
 _PAGE = 200
 _LENGTH = 500
+_logger = log.get_logger(__name__)
 _ON_ITS_WAY = N_("This event is still on its way. Nothing was erased; ask again once it is done.")
 
 audit.name_actions(
@@ -115,7 +117,12 @@ def erase_next(lease: Lease) -> bool:
         first = session.execute(waiting.order_by(ERASURE.c.id).limit(1)).scalar_one_or_none()
     if first is None or first.value_sealed is None:
         return False
-    value = vault.open_sealed(first.value_sealed, _context(tenant, first.id)).decode()
+    try:
+        value = vault.open_sealed(first.value_sealed, _context(tenant, first.id)).decode()
+    except VaultError:  # its key is gone; others must not wait behind it for ever
+        _logger.exception("erasure_unreadable", organization_id=tenant, erasure_id=first.id)
+        _Work(lease, first, "").end("failed", "erasure.refused", problem="value_unreadable")
+        return True
     work = _Work(lease, first, value)
     try:
         work.refuse_what_moves()

@@ -9,8 +9,8 @@ from sqlmodel import Session
 
 from identity import audit
 from identity.principals import Principal
-from kernel import tenancy
-from kernel.database import reading, store_now, transaction
+from kernel import log, tenancy
+from kernel.database import StoreUnavailable, reading, store_now, transaction
 from kernel.errors import N_, Conflict, Invalid, NotFound
 from kernel.ids import new_id
 from webhooks.keeping import export_files, restoring, rules, sealed_files
@@ -19,13 +19,14 @@ from webhooks.keeping.export_files import Cancelled
 from webhooks.keeping.restoring import Span
 from webhooks.keeping.stores import store
 from webhooks.keeping.tables import DATA_EXPORT, DataExport
-from webhooks.keeping.turns import Lease
+from webhooks.keeping.turns import Lease, LeaseLost, Trouble
 
 KEPT = timedelta(days=7)
 OPEN = ("queued", "running")
 MOST_OPEN = 5
 SUFFIX = ".yfx"
 _PATTERN = N_("Write an event type such as order.paid, a group such as order.*, or *")
+_logger = log.get_logger(__name__)
 
 
 audit.name_actions(
@@ -147,6 +148,11 @@ def write_next(lease: Lease) -> bool:
         store().delete(key)
     except Unreadable as problem:
         _note(lease, first, state="failed", problem=problem.code)
+    except (LeaseLost, Trouble, OSError, StoreUnavailable):
+        raise  # no fault of this export: it is written later
+    except Exception:  # one that can never be written may not keep the archive from its turn
+        _logger.exception("export_failed", organization_id=tenant, export_id=first.id)
+        _note(lease, first, state="failed", problem="failed")
     return True
 
 

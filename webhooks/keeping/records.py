@@ -23,6 +23,12 @@ _TIMES = ("occurred_at", "received_at", "created_at")
 # Only a restored event's row is so much younger than the event.
 _RESTORED = timedelta(hours=12)
 _BATCH = 100
+# What is left of a try's details when their time is over.
+ATTEMPT_BARE: dict[str, Any] = {
+    "request_headers": {},
+    "response_headers": {},
+    "response_body": b"",
+}
 
 
 @dataclass(slots=True)
@@ -44,12 +50,26 @@ Standings = dict[str, Standing]
 Rows = dict[str, list[dict[str, Any]]]  # event id → what hangs on it
 
 
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """Whose details go: of what came to rest before `before`, by a rule of so many days."""
+
+    before: datetime
+    now: datetime
+    days: int
+    most: int  # rows at once
+
+
 @dataclass(frozen=True)
 class Follower:
     """Rows of another package that go where their events go.
 
     `look` adds to the standings and locks the rows when told to, `collect` reads them whole,
     `drop` deletes them and returns how many; `columns` are those a table for people has.
+
+    `forget` takes the details of at most so many rows away that came to rest before a moment,
+    notes that they were kept for so many days, and returns how many rows that were; `bare` does
+    the same to a collected row.
     """
 
     name: str
@@ -57,6 +77,8 @@ class Follower:
     collect: Callable[[Session, str, Sequence[str]], Rows]
     drop: Callable[[Session, str, Sequence[str]], int]
     columns: Sequence[str]
+    forget: Callable[[Session, str, Forgetting], int]
+    bare: Callable[[dict[str, Any], Forgetting], None]
 
 
 FOLLOWERS: list[Follower] = []
@@ -116,6 +138,16 @@ def collect(session: Session, organization_id: str, ids: Sequence[str]) -> list[
         }
         for event in events
     ]
+
+
+def bare(record: dict[str, Any], forgetting: Forgetting) -> None:
+    """Take out of a record what was sent and got: nobody would do it in the archive's files."""
+    for delivery in record["deliveries"]:
+        for attempt in delivery["attempts"]:
+            attempt.update(plain(ATTEMPT_BARE))
+    for follower in FOLLOWERS:
+        for row in record[follower.name]:
+            follower.bare(row, forgetting)
 
 
 def _deliveries(session: Session, organization_id: str, ids: Sequence[str]) -> Rows:

@@ -66,7 +66,7 @@ def preview(organization_id: str, span: Span) -> Preview:
 def replay(organization_id: str, span: Span) -> Preview:
     """Bring the events of a span back, at most 2,000; calling again goes on with the rest."""
     count = 0
-    for chunk, found in list(_pick(organization_id, span, LIMIT)):
+    for chunk, found in _pick(organization_id, span, LIMIT):  # one file in memory at a time
         count += len(_restore(organization_id, chunk, found))
     return Preview(count, preview(organization_id, span).count > 0)
 

@@ -26,7 +26,9 @@ class RuleIn(_In):
     archive_days: Annotated[int, Field(ge=0, le=3650)] = Field(
         730, description="Counted from when they leave the live list; 0: not archived, deleted."
     )
-    detail_days: Days = Field(30, description="Of tries' headers and answers; in the rule * alone.")
+    detail_days: Days = Field(
+        30, description="Of tries' headers and answers and of runs' steps; in the rule * alone."
+    )
 
 
 class RuleOut(BaseModel):

@@ -8,7 +8,7 @@ from identity.guard import principal, require
 from kernel import clock
 from kernel.database import reading, transaction
 from kernel.errors import Problem
-from webhooks import bulk_replays, endpoints
+from webhooks import bulk_replays, deletions
 from webhooks.pages.drawing import blueprint, draw, go, typed, wanted_types
 from webhooks.pages.endpoints import SINCE, draw_endpoint
 
@@ -53,7 +53,7 @@ def _draw(template: str, bulk_replay_id: str, problem: Problem | None = None) ->
     who = principal()
     with reading(who.organization_id) as session:
         row = bulk_replays.get(session, who.organization_id, bulk_replay_id)
-        endpoint = endpoints.get(session, who.organization_id, row.endpoint_id)
+        endpoint = deletions.remembered(session, who.organization_id, row.endpoint_id)
         figures = bulk_replays.progress(session, row)
     return draw(template, problem=problem, row=row, endpoint=endpoint, figures=figures)
 

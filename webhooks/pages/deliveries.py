@@ -6,7 +6,7 @@ from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
 from kernel.errors import Problem
-from webhooks import deliveries, endpoints, events, lanes, payloads, replay
+from webhooks import deletions, deliveries, events, lanes, payloads, replay
 from webhooks.pages.drawing import blueprint, draw, go
 
 
@@ -21,7 +21,7 @@ def _draw_delivery(delivery_id: str, problem: Problem | None = None) -> Any:
     who = principal()
     with reading(who.organization_id) as session:
         delivery = deliveries.get(session, who.organization_id, delivery_id)
-        endpoint = endpoints.get(session, who.organization_id, delivery.endpoint_id)
+        endpoint = deletions.remembered(session, who.organization_id, delivery.endpoint_id)
         event = events.get(session, who.organization_id, delivery.event_id)
         waits_for = lanes.head_of(session, delivery) if delivery.lane is not None else None
         tries = deliveries.attempts_of(session, who.organization_id, delivery_id)

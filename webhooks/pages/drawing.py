@@ -29,12 +29,18 @@ PROBLEMS = {
         "The endpoint's condition could not be computed for this event, so it was not sent."
     ),
     "replay_cancelled": N_("The bulk replay it belonged to was cancelled before it was sent."),
+    "endpoint_deleted": N_("The endpoint was deleted before this was delivered."),
     "interrupted": N_("Sending was interrupted several times."),
 }
 REASONS = {
     "gone": N_("The target answered “410 gone”, so nothing more is sent to it."),
     "failing": N_("It failed for five days without one success."),
     "by_hand": N_("Somebody of your organization switched it off."),
+}
+# Of a form without the tick that says: I have read it.
+NOT_CONFIRMED: FieldError = {
+    "pointer": "/confirmed",
+    "message": N_("Tick the box to say that you want this"),
 }
 # What a query argument `done` says after a redirect.
 DONE = {
@@ -44,6 +50,9 @@ DONE = {
     "resumed": N_("Running again."),
     "probed": N_("One delivery is being sent to see whether the target is back."),
     "disabled": N_("Switched off."),
+    "endpoint_deleted": N_("The endpoint is deleted. Nothing more is sent to it."),
+    "logo_saved": N_("Saved. Your subscribers see the logo from now on."),
+    "logo_removed": N_("Removed. Your subscribers see the hub's logo from now on."),
     "replayed": N_("The event is on its way again."),
     "accepted": N_("The event fits now and is on its way."),
     "still_rejected": N_("The event still does not fit its type."),

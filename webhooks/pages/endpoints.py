@@ -11,13 +11,14 @@ from identity import audit
 from identity.guard import principal, require
 from kernel import clock
 from kernel.database import reading, transaction
-from kernel.errors import N_, Problem
+from kernel.errors import N_, Invalid, Problem
 from kernel.http import Response as HttpResponse
 from kernel.web import page_of
 from webhooks import (
     attempts,
     bulk_replays,
     certificates,
+    deletions,
     deliveries,
     endpoints,
     lanes,
@@ -25,8 +26,17 @@ from webhooks import (
     own_headers,
     portals,
     replay,
+    trials,
 )
-from webhooks.pages.drawing import REASONS, blueprint, draw, go, typed, wanted_types
+from webhooks.pages.drawing import (
+    NOT_CONFIRMED,
+    REASONS,
+    blueprint,
+    draw,
+    go,
+    typed,
+    wanted_types,
+)
 from webhooks.tables import BULK_REPLAY, DELIVERY, ENDPOINT
 
 STATES = ("due", "waiting", "delivered", "parked", "cancelled")
@@ -151,6 +161,31 @@ def draw_endpoint(
     )
 
 
+@blueprint.get("/endpoints/<endpoint_id>/delete")
+@require("endpoints:write")
+def ask_to_delete_endpoint(endpoint_id: str) -> Any:
+    """Say what a deletion would do to what is under way."""
+    return _draw_deletion(endpoint_id)
+
+
+def _draw_deletion(endpoint_id: str, problem: Problem | None = None) -> Any:
+    organization_id = principal().organization_id
+    with reading(organization_id) as session:
+        endpoint = endpoints.get(session, organization_id, endpoint_id)
+        moving = deletions.under_way(session, organization_id, endpoint_id)
+    return draw("endpoint_delete.html", problem=problem, endpoint=endpoint, moving=moving)
+
+
+@blueprint.post("/endpoints/<endpoint_id>/delete")
+@require("endpoints:write")
+def delete_endpoint(endpoint_id: str) -> Any:
+    """Delete it; what waits for it is not sent any more."""
+    if typed("confirmed") != "yes":
+        return _draw_deletion(endpoint_id, Invalid(errors=[NOT_CONFIRMED]))
+    act(endpoint_id, deletions.delete, "endpoint.deleted")
+    return go("/endpoints", "endpoint_deleted")
+
+
 @blueprint.post("/endpoints/<endpoint_id>/change")
 @require("endpoints:write")
 def change_endpoint(endpoint_id: str) -> Any:
@@ -193,7 +228,7 @@ def try_endpoint(endpoint_id: str) -> Any:
     """Send a test event and show the answer."""
     organization_id = principal().organization_id
     with reading(organization_id) as session:
-        parcel = endpoints.test_parcel(endpoints.get(session, organization_id, endpoint_id))
+        parcel = trials.parcel(endpoints.get(session, organization_id, endpoint_id))
     one = attempts.try_once(parcel)
     answer = one.result if isinstance(one.result, HttpResponse) else None
     return draw_endpoint(

@@ -10,11 +10,12 @@ from catalog import event_types
 from identity import audit, throttle
 from kernel import clock
 from kernel.database import EVERY, reading, transaction
-from kernel.errors import Problem
+from kernel.errors import Invalid, Problem
 from kernel.http import Response as HttpResponse
 from kernel.web import page_of
 from webhooks import (
     attempts,
+    deletions,
     deliveries,
     endpoints,
     events,
@@ -22,8 +23,9 @@ from webhooks import (
     payloads,
     replay,
     subscribers,
+    trials,
 )
-from webhooks.pages.drawing import REASONS, go, typed
+from webhooks.pages.drawing import NOT_CONFIRMED, REASONS, go, typed
 from webhooks.pages.endpoints import SINCE, STATES
 from webhooks.pages.portal_door import blueprint, draw_portal, in_portal, visit
 from webhooks.parcels import cloud_event
@@ -176,7 +178,7 @@ def rotate_portal_secret(endpoint_id: str) -> Any:
 @in_portal
 def try_portal_endpoint(endpoint_id: str) -> Any:
     """Send a test event and show the answer."""
-    parcel = endpoints.test_parcel(_look(endpoint_id))
+    parcel = trials.parcel(_look(endpoint_id))
     try:
         _reserve()
     except Problem as problem:
@@ -208,6 +210,38 @@ def resume_portal_endpoint(endpoint_id: str) -> Any:
     """Send again."""
     _act(endpoint_id, endpoints.resume, "endpoint.resumed")
     return go(f"/portal/endpoints/{endpoint_id}", "resumed")
+
+
+@blueprint.get("/endpoints/<endpoint_id>/delete")
+@in_portal
+def ask_to_delete_portal_endpoint(endpoint_id: str) -> Any:
+    """Say what a deletion would do to what is under way."""
+    return _draw_deletion(endpoint_id)
+
+
+def _draw_deletion(endpoint_id: str, problem: Problem | None = None) -> Any:
+    link = visit().link
+    with reading(link.organization_id) as session:
+        found = subscribers.endpoint(session, link, endpoint_id)
+        moving = deletions.under_way(session, link.organization_id, endpoint_id)
+    return draw_portal(
+        "portal_delete.html",
+        problem=problem,
+        endpoint=found,
+        moving=moving,
+        readable_at=f"/portal/endpoints/{endpoint_id}/delete",
+    )
+
+
+@blueprint.post("/endpoints/<endpoint_id>/delete")
+@in_portal
+def delete_portal_endpoint(endpoint_id: str) -> Any:
+    """Delete it; what waits for it is not sent any more."""
+    _look(endpoint_id)
+    if typed("confirmed") != "yes":
+        return _draw_deletion(endpoint_id, Invalid(errors=[NOT_CONFIRMED]))
+    _act(endpoint_id, deletions.delete, "endpoint.deleted")
+    return go("/portal", "endpoint_deleted")
 
 
 @blueprint.post("/endpoints/<endpoint_id>/recover")

@@ -17,7 +17,7 @@ from identity.guard import cookies, csrf, public
 from kernel import clock, web
 from kernel.database import EVERY, reading, transaction
 from kernel.errors import N_, NotFound, Problem
-from webhooks import portals, subscribers
+from webhooks import logos, portals, subscribers
 from webhooks.pages.drawing import draw, go
 from webhooks.portals import PortalClosed, Visit
 
@@ -58,6 +58,12 @@ def visit() -> Visit:
     return found
 
 
+def logo_of(found: Visit) -> str | None:
+    """Return the firm's own picture, None when it has none."""
+    with reading(found.organization_id) as session:
+        return logos.address_of(logos.find(session, found.organization_id))
+
+
 def draw_portal(template: str, *, problem: Problem | None = None, **values: Any) -> Response:
     """Draw a page of the portal for the visiting subscriber."""
     found = visit()
@@ -66,6 +72,7 @@ def draw_portal(template: str, *, problem: Problem | None = None, **values: Any)
         problem=problem,
         visit=found,
         link=found.link,
+        logo=logo_of(found),
         is_inside=True,
         csrf_token=lambda: proofs.sign(_PURPOSE, found.id),
         **values,
@@ -83,7 +90,12 @@ def ask_to_enter(secret: str) -> Any:
         return _back_in()
     g.portal_visit = found
     return draw(
-        "portal_enter.html", visit=found, link=found.link, here=request.path, csrf_token=str
+        "portal_enter.html",
+        visit=found,
+        link=found.link,
+        logo=logo_of(found),
+        here=request.path,
+        csrf_token=str,
     )
 
 
@@ -116,6 +128,48 @@ def enter(secret: str) -> Any:
     except NotFound:
         return _back_in()
     response = go("/portal", "")
+    _set_cookie(response, own, until)
+    return response
+
+
+@blueprint.route("/enter", methods=["OPTIONS"], provide_automatic_options=False)
+@public(csrf=False)
+def announce_token() -> Response:
+    """Tell a browser that a page of another website may hand a token over here.
+
+    Which one may is judged when the token is there: it names its link, and that its websites.
+    """
+    g.portal_origin = request.headers.get("Origin", "")[:300]
+    response = Response(status=204)
+    response.headers["Access-Control-Allow-Methods"] = "POST"
+    response.headers["Access-Control-Allow-Headers"] = "authorization"
+    response.headers["Access-Control-Max-Age"] = "600"
+    return response
+
+
+@blueprint.post("/enter")
+@public(csrf=False)
+def hand_over_token() -> Response:
+    """Use up a token that a partner's page sends in a header, and begin a session for its frame.
+
+    So the secret stands in no address, history or log. Whoever sends it holds it, which no form of
+    a strange website does; the answer is for the link's own websites alone.
+    """
+    g.portal_origin = request.headers.get("Origin", "")[:300]
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise PortalClosed(detail=N_("Send the token in the header Authorization: Bearer …"))
+    owner, address = portals.organization_of(secret.strip()), request.remote_addr or ""
+    with transaction(EVERY) as session:
+        throttle.reserve(session, throttle.link_limits(address))
+    with transaction(owner) as session:
+        portals.check_origin(portals.look_up(session, secret.strip()).link, g.portal_origin)
+        found, own, until = portals.enter(session, secret.strip())
+        audit.record(
+            session, subscribers.actor(found.link, address), "portal.entered", found.link.id
+        )
+    g.portal_visit = found
+    response = Response(status=204)
     _set_cookie(response, own, until)
     return response
 
@@ -163,7 +217,10 @@ def _set_cookie(response: Response, secret: str, until: datetime) -> None:
 def _say(problem: Problem) -> Response:
     """Say what is wrong on a page without the hub's own doors, which lead nowhere from here."""
     visitor = g.get("portal_visit")
-    response = draw("portal_problem.html", problem=problem, visit=visitor, csrf_token=str)
+    logo = logo_of(visitor) if visitor else None
+    response = draw(
+        "portal_problem.html", problem=problem, visit=visitor, logo=logo, csrf_token=str
+    )
     if problem.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(problem.retry_after_seconds)
     return response
@@ -173,6 +230,11 @@ def _say(problem: Problem) -> Response:
 def _frame(response: Response) -> Response:
     """Say who may frame the page: the link's origins; whoever likes, where nobody is in."""
     found = g.get("portal_visit")
+    if g.get("portal_origin"):
+        # a page learns nothing from it but whether its own token was taken
+        response.headers["Access-Control-Allow-Origin"] = g.portal_origin
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers["Vary"] = "Origin"
     origins = "*" if found is None else " ".join(found.link.origins) or "'none'"
     response.headers["Content-Security-Policy"] = _POLICY + origins
     response.headers["Cache-Control"] = "private, no-store"

@@ -12,7 +12,7 @@ from kernel import clock
 from kernel.database import reading, transaction
 from kernel.errors import N_, Problem
 from kernel.web import page_of
-from webhooks import portals, subscribers
+from webhooks import logos, portals, subscribers
 from webhooks.pages.drawing import blueprint, draw, go, typed
 from webhooks.tables import PORTAL_LINK
 
@@ -24,12 +24,51 @@ WEEK_MINUTES = 7 * 24 * 60
 @require("endpoints:read")
 def list_portal_links() -> Any:
     """Show which subscribers are let in."""
+    return _draw_links()
+
+
+def _draw_links(problem: Problem | None = None) -> Any:
     organization_id = principal().organization_id
     wanted, cursor = portals.listing(organization_id), request.args.get("cursor")
     with reading(organization_id) as session:
         page = page_of(session, wanted, PORTAL_LINK.c.id, cursor=cursor, limit=30)
         counts = portals.endpoint_counts(session, organization_id)
-    return draw("portal_links.html", page=page, counts=counts, state_of=portals.state_of)
+        logo = logos.address_of(logos.find(session, organization_id))
+    return draw(
+        "portal_links.html",
+        problem=problem,
+        page=page,
+        counts=counts,
+        logo=logo,
+        state_of=portals.state_of,
+        readable_at="/portal-links",
+    )
+
+
+@blueprint.post("/portal-links/logo")
+@require("endpoints:write")
+def choose_portal_logo() -> Any:
+    """Show a picture at the head of the portals."""
+    who, upload = principal(), request.files.get("logo")
+    content = upload.read(logos.MAX_BYTES + 1) if upload else b""
+    try:
+        with transaction(who.organization_id) as session:
+            logos.choose(session, who.organization_id, content)
+            audit.record(session, who, "portal_logo.changed", who.organization_id)
+    except Problem as problem:
+        return _draw_links(problem)
+    return go("/portal-links", "logo_saved")
+
+
+@blueprint.post("/portal-links/logo/remove")
+@require("endpoints:write")
+def remove_portal_logo() -> Any:
+    """Show no picture any more."""
+    who = principal()
+    with transaction(who.organization_id) as session:
+        logos.remove(session, who.organization_id)
+        audit.record(session, who, "portal_logo.changed", who.organization_id)
+    return go("/portal-links", "logo_removed")
 
 
 @blueprint.get("/portal-links/new")

@@ -23,7 +23,8 @@ _CHUNK = 64 * 1024
 def receive(token: str) -> Response:
     """Take one event or an array of them in; answers 2xx only once they are committed."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return _answer(intake.take_in(token, headers, _read, request.remote_addr or ""))
+    examined = request.environ.get("asgi.scope", {}).get(gate.EXAMINED)
+    return _answer(intake.take_in(token, headers, _read, request.remote_addr or "", examined))
 
 
 @blueprint.route("/in/<token>", methods=["OPTIONS"], provide_automatic_options=False)

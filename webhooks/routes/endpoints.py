@@ -11,7 +11,16 @@ from kernel.database import reading, transaction
 from kernel.errors import N_
 from kernel.http import Response as HttpResponse
 from kernel.web import Page, operation, page_of
-from webhooks import attempts, certificates, deliveries, endpoints, outcomes, replay
+from webhooks import (
+    attempts,
+    certificates,
+    deletions,
+    deliveries,
+    endpoints,
+    outcomes,
+    replay,
+    trials,
+)
 from webhooks.endpoint_schemas import (
     AttemptOut,
     CertificateIn,
@@ -37,6 +46,7 @@ audit.name_actions(
         "endpoint.secret_shown": N_("looked at an endpoint's secret"),
         "endpoint.secret_rotated": N_("gave an endpoint a new secret"),
         "endpoint.certificate_changed": N_("changed an endpoint's client certificate"),
+        "endpoint.deleted": N_("deleted an endpoint"),
         "endpoint.paused": N_("paused an endpoint"),
         "endpoint.resumed": N_("resumed an endpoint"),
         "endpoint.probed": N_("tried whether an endpoint is back"),
@@ -160,6 +170,15 @@ def probe_endpoint(endpoint_id: str) -> Endpoint:
     return _act(endpoint_id, endpoints.try_now, "endpoint.probed")
 
 
+@blueprint.delete("/endpoints/<endpoint_id>")
+@require("endpoints:write")
+@operation(
+    summary="Delete an endpoint; what waits for it is not sent any more", returns=EndpointOut
+)
+def delete_endpoint(endpoint_id: str) -> Endpoint:
+    return _act(endpoint_id, deletions.delete, "endpoint.deleted")
+
+
 @blueprint.post("/endpoints/<endpoint_id>/disable")
 @require("endpoints:write")
 @operation(summary="Stop sending to an endpoint", returns=EndpointOut)
@@ -181,7 +200,7 @@ def _act(endpoint_id: str, verb: Any, action: str) -> Endpoint:
 def try_endpoint(endpoint_id: str) -> TriedOut:
     organization_id = principal().organization_id
     with reading(organization_id) as session:
-        parcel = endpoints.test_parcel(endpoints.get(session, organization_id, endpoint_id))
+        parcel = trials.parcel(endpoints.get(session, organization_id, endpoint_id))
     tried = attempts.try_once(parcel)
     answer = tried.result if isinstance(tried.result, HttpResponse) else None
     return TriedOut(

@@ -22,6 +22,7 @@ audit.name_actions(
         "portal_link.created": N_("made a portal link for a subscriber"),
         "portal_link.address_made": N_("made an address that opens a portal once"),
         "portal_link.revoked": N_("ended a portal link"),
+        "portal_logo.changed": N_("changed the logo of the subscriber portals"),
     }
 )
 
@@ -32,7 +33,9 @@ def link_out(link: PortalLink) -> PortalLinkOut:
 
 
 def _with_address(link: PortalLink, url: str, until: datetime) -> PortalAddressOut:
-    return PortalAddressOut(**link_out(link).model_dump(), url=url, url_expires_at=until)
+    token = url.rpartition("/")[2]
+    shown = link_out(link).model_dump()
+    return PortalAddressOut(**shown, url=url, token=token, url_expires_at=until)
 
 
 @blueprint.get("/portal-links")

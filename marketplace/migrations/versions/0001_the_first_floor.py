@@ -32,6 +32,38 @@ TENANT_TABLES = (
     "step",
 )
 
+# in the order they are made: one that is pointed at before those that point at it
+TABLES = (
+    "audit_entry",
+    "bundle",
+    "connection",
+    "custom_event_type",
+    "endpoint",
+    "flow",
+    "invitation",
+    "login_throttle",
+    "organization",
+    "rollout",
+    "source",
+    "user",
+    "api_key",
+    "event",
+    "flow_version",
+    "installation",
+    "login_session",
+    "member",
+    "rollout_step",
+    "vendor",
+    "app",
+    "delivery",
+    "run",
+    "attempt",
+    "release",
+    "step",
+    "listing",
+    "worker",
+)
+
 # '*' is set by system code alone; an unset or empty tenant sees nothing.
 POLICY = (
     "nullif(current_setting('app.organization_id', true), '') = '*' OR "
@@ -833,3 +865,9 @@ def upgrade() -> None:
             op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
             op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
             op.execute(f"CREATE POLICY tenant ON {table} USING ({POLICY}) WITH CHECK ({POLICY})")
+
+
+def downgrade() -> None:
+    """Go back to an empty database: everything in it goes."""
+    for table in reversed(TABLES):
+        op.drop_table(table)

@@ -83,3 +83,12 @@ def upgrade() -> None:
             op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
             op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
             op.execute(f"CREATE POLICY tenant ON {table} USING ({POLICY}) WITH CHECK ({POLICY})")
+
+
+def downgrade() -> None:
+    """Go back; quotas, weights and what was counted go."""
+    for table in reversed(TENANT_TABLES):
+        op.drop_table(table)
+    with op.batch_alter_table("organization", schema=None) as batch_op:
+        batch_op.drop_constraint("organization_weight_known", type_="check")
+        batch_op.drop_column("weight")

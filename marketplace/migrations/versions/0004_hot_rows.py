@@ -16,6 +16,17 @@ CHECKS = {
     "attempt": (("organization_id", "delivery_id"),),
     "delivery": (("organization_id", "event_id"), ("organization_id", "endpoint_id")),
 }
+# what the columns of a check point at
+POINTED_AT = {
+    ("organization_id", "run_id"): ("run", ("organization_id", "id")),
+    ("organization_id", "event_id"): ("event", ("organization_id", "id")),
+    ("organization_id", "flow_id", "flow_version"): (
+        "flow_version",
+        ("organization_id", "flow_id", "number"),
+    ),
+    ("organization_id", "delivery_id"): ("delivery", ("organization_id", "id")),
+    ("organization_id", "endpoint_id"): ("endpoint", ("organization_id", "id")),
+}
 
 
 def upgrade() -> None:
@@ -30,3 +41,19 @@ def upgrade() -> None:
                 batch.create_unique_constraint(
                     "uq_run_once", ["organization_id", "event_id", "flow_id", "replay_nonce"]
                 )
+
+
+def downgrade() -> None:
+    """Let the store check again, at every row, that what is pointed at is there."""
+    for table, checks in reversed(CHECKS.items()):
+        with op.batch_alter_table(table, naming_convention=NAMES) as batch:
+            if table == "run":
+                batch.drop_constraint("uq_run_once", type_="unique")
+                batch.create_unique_constraint(
+                    "uq_run_once", ["organization_id", "flow_id", "event_id", "replay_nonce"]
+                )
+            for columns in checks:
+                to, names = POINTED_AT[columns]
+                name = f"{table}_{'_'.join(columns)}_fkey"
+                batch.create_foreign_key(name, to, list(columns), list(names))
+    op.create_index("ix_run_event", "run", ["organization_id", "event_id"])

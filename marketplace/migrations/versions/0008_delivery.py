@@ -4,7 +4,7 @@ import sqlalchemy as sa
 import sqlmodel
 from alembic import op
 
-from kernel import columns
+from kernel import clock, columns
 
 revision = "0008"
 down_revision = "0007"
@@ -107,6 +107,18 @@ def _make_bulk_replays() -> None:
 
 
 def downgrade() -> None:
+    """Go back; what a circuit or a lane held is given a time, for nobody would let it go."""
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT set_config('app.organization_id', '*', true)"))
+    held = sa.text(
+        "UPDATE delivery SET next_at = :now WHERE state = 'waiting' AND next_at IS NULL"
+        " AND EXISTS (SELECT 1 FROM endpoint WHERE endpoint.state = 'active'"
+        " AND endpoint.organization_id = delivery.organization_id"
+        " AND endpoint.id = delivery.endpoint_id)"
+    )
+    now = sa.bindparam("now", clock.now(), type_=columns.Moment())
+    connection.execute(held.bindparams(now))
     op.drop_table("bulk_replay")
     op.drop_index("ix_delivery_bulk", "delivery")
     op.drop_column("delivery", "bulk_replay_id")
