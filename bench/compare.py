@@ -1,9 +1,9 @@
 """The hub beside the pipeline one would write oneself, measured in one run: `make bench`.
 
 Run it under `python -m tests.dependencies`, which finds or starts PostgreSQL and RabbitMQ. The last
-line is one JSON line with every figure, every goal and whether it is reached; docs/performance.md says
-how to read it. The exit code is not 0 when the hub lost or doubled events, or something asked for
-could not be measured.
+line is one JSON line with every figure, every goal and whether it is reached;
+docs/performance.md says how to read it. The exit code is not 0 when the hub lost or doubled events,
+or something asked for could not be measured.
 """
 
 import argparse
