@@ -9,12 +9,11 @@ from sqlalchemy import text
 from identity.guard import public
 from kernel.database import EVERY, reading
 from kernel.errors import Forbidden
-from kernel.settings import settings
+from kernel.settings import VERSION, settings
 from kernel.web import json_response, openapi
 from webhooks.keeping import turns
 
 blueprint = Blueprint("status", __name__)
-VERSION = "0.1.0"
 _PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from kernel import log
 from kernel.database import StoreUnavailable
-from webhooks import attempts, results
+from webhooks import attempts, results, usage
 from webhooks.attempts import Batch, Send
 from webhooks.fan_out import FIRST_ATTEMPTS, Routed
 from webhooks.pace import Pace
@@ -85,6 +85,8 @@ def wait_until_done(seconds: float) -> None:
 def carry(routed: Routed, send: Send = attempts.send_together) -> list[Future[int]]:
     """Start what came of a routed batch; each future tells how many rows were moved."""
     jobs: list[Future[int]] = []
+    for organization_id, count in routed.tally.items():
+        usage.add(organization_id, None, routed=count)
     if routed.leased:
         jobs.append(_start(partial(_send_routed, routed, send), len(routed.leased)))
     jobs += [_start(follow_up, routed.count) for follow_up in routed.follow_ups]

@@ -1,5 +1,6 @@
 """Fan-out: from stored events to what they cause, deliveries here and runs through ROUTERS."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +40,7 @@ class Routed:
     follow_ups: list[FollowUp] = field(default_factory=list)
     is_rest_due: bool = False  # something was left to whoever looks for what is due
     is_ordered: bool = False  # something was left to whoever sends in order
+    tally: Counter[str] = field(default_factory=Counter)  # events, by organization
     is_limited: bool = False  # once it is sent, more may go to the same endpoint
 
     def parcels(self) -> list[Parcel]:
@@ -86,6 +88,7 @@ def route(
     are left as due.
     """
     routed.count = len(events)
+    routed.tally = Counter(event.organization_id for event in events)
     write_down(session, plan(session, events, routed, slow, may_lock=True), routed)
     return routed
 

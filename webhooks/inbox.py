@@ -8,6 +8,7 @@ that stores them (decision 0007); what finds no room is left to a drain.
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -164,6 +165,7 @@ def _write_and_route(arrivals: list[Arrival], room: int) -> tuple[list[list[Acce
         routed = Routed(worker, room, count=len(good))
         planned = fan_out.plan(session, good, routed, slow, may_lock=may_lock)
         inserted = fan_out.write_down(session, planned, routed, stored)
+        routed.tally = Counter(one.organization_id for one in good if one.id in inserted)
         return events.answers(session, letters, inserted), routed
 
     try:

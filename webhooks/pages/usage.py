@@ -33,7 +33,7 @@ REASONS = {
     "refused_proof": N_("The sender could not prove who it is"),
     "refused_form": N_("What was sent could not be read"),
     "refused_limit": N_("Over a quota, or too much was waiting"),
-    "refused_pause": N_("The source was paused"),
+    "refused_pause": N_("The source was paused, or the organization suspended"),
 }
 
 
