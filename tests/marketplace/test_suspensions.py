@@ -134,17 +134,17 @@ def test_a_subscriber_of_the_organization_is_told_so(database):
         made = portals.create(
             session,
             organization_id,
-            subscriber_id="s1",
+            subscriber_id=None,
             subscriber_name="伙伴",
             event_types=["*"],
             expires_at=clock.now() + timedelta(days=1),
         )
         session.flush()
-        return portals.offer(session, organization_id, made.id)
+        return portals.offer(session, organization_id, made.id, 10)
 
-    address = make.in_transaction(setup)[1]
+    address = make.in_transaction(setup)[0]
     secret = address.rsplit("/", 1)[-1]
-    assert make.in_transaction(lambda s: portals.look_up(s, secret)).link.subscriber_id == "s1"
+    assert make.in_transaction(lambda s: portals.look_up(s, secret)).link.subscriber_name == "伙伴"
     suspend(organization_id)
     with pytest.raises(suspensions.Suspended):
         make.in_transaction(lambda s: portals.look_up(s, secret))
