@@ -52,14 +52,15 @@ def show_usage() -> Any:
         standing=standing,
         spans=spans,
         is_daily=is_daily,
-        charts=[_chart(spans, *chart) for chart in CHARTS],
+        charts=[chart(spans, *one) for one in CHARTS],
         kinds=KINDS,
         reasons={name: sum(span.counts[name] for span in spans) for name in REASONS},
         reason_words=REASONS,
     )
 
 
-def _chart(spans: list[Span], key: str, title: str, names: tuple[str, ...]) -> dict[str, Any]:
+def chart(spans: list[Span], key: str, title: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what charts.html draws: columns, their peak and the sums."""
     peak, columns = figures.columns(spans, names)
     sums = {
         name: sum(span.refused if name == "refused" else span.counts[name] for span in spans)
