@@ -102,7 +102,7 @@ def _processes(health: Health) -> Iterator[Need]:
         yield Need(
             "process_silent",
             "warn",
-            N_("%(count)s processes have not been heard of for a while."),
+            N_("Processes that have not been heard of for a while: %(count)s."),
             N_("What they held is taken up by others. See whether their machines are well."),
             {"count": silent},
         )
@@ -129,7 +129,7 @@ def _work(health: Health, counts: Counts) -> Iterator[Need]:
         yield Need(
             "events_wait",
             "bad",
-            N_("%(count)s events wait to be routed, the oldest for %(minutes)s minutes."),
+            N_("Events that wait to be routed: %(count)s; the oldest for %(minutes)s min."),
             N_("Start more workers; look whether the ones you have are heard of."),
             {"count": told(counts["events_new"]), "minutes": int(health.waits_seconds // 60)},
         )
@@ -138,7 +138,7 @@ def _work(health: Health, counts: Counts) -> Iterator[Need]:
         yield Need(
             "work_overdue",
             "warn",
-            N_("%(count)s deliveries and runs are more than a minute late."),
+            N_("Deliveries and runs more than a minute late: %(count)s."),
             N_("Start more workers; look whether the ones you have are heard of."),
             {"count": told(late)},
         )
@@ -146,7 +146,7 @@ def _work(health: Health, counts: Counts) -> Iterator[Need]:
         yield Need(
             "events_set_aside",
             "warn",
-            N_("%(count)s events were set aside, because routing them failed three times."),
+            N_("Events set aside because routing them failed three times: %(count)s."),
             N_("Look for “event_not_routed” in the log; their owners can repeat them afterwards."),
             {"count": told(counts["events_quarantined"])},
         )
