@@ -57,7 +57,9 @@ def _machines(found: health.Health) -> list[Finding]:
     if found.store is not None:
         store = found.store
         said.append(Finding("database", True, f"{store.kind}, {store.bytes >> 20:,} MB"))
-        said.append(Finding("latency", True, f"read {store.read_ms} ms, commit {store.commit_ms}"))
+        said.append(
+            Finding("latency", True, f"read {store.read_ms} ms, commit {store.commit_ms} ms")
+        )
         if store.is_current:
             said.append(Finding("revision", True, store.revision))
     if found.broker.is_reachable:

@@ -8,6 +8,7 @@ from factories import webhooks as make
 from factories.connectors import open_shop, runs, settle, vendor
 from factories.identity import (
     bearer,
+    csrf_of,
     make_api_key,
     make_member,
     make_organization,
@@ -95,10 +96,11 @@ def test_people_see_why_and_whom_to_ask_and_nothing_else(client):
     def setup(session):
         user = make_user(session)
         member = make_member(session, make_organization(session, name="明华五金"), user)
-        make_member(session, make_organization(session, name="另一家"), user)
-        return member
+        other = make_organization(session, name="另一家")
+        make_member(session, other, user)
+        return member, other.id
 
-    member = make.in_transaction(setup)
+    member, other = make.in_transaction(setup)
     sign_in(client, None, member)
     assert client.get("/flows", headers=PAGE).status_code == 200
     suspend(member.organization_id)
@@ -110,6 +112,15 @@ def test_people_see_why_and_whom_to_ask_and_nothing_else(client):
     for said in (REASON, "0755-1234", "另一家"):
         assert said in page
     assert client.get("/api/v1/flows").json["code"] == "organization_suspended"
+    form = {"csrf_token": csrf_of(client, "/suspended"), "next": "/flows"}
+    client.post("/session/organization", data={**form, "organization_id": other}, headers=PAGE)
+    assert client.get("/flows", headers=PAGE).status_code == 200  # in the other one
+    client.post(
+        "/session/organization",
+        data={**form, "organization_id": member.organization_id},
+        headers=PAGE,
+    )
+    assert client.get("/flows", headers=PAGE).status_code == 303
     resume(member.organization_id)
     assert client.get("/flows", headers=PAGE).status_code == 200
     assert client.get("/suspended", headers=PAGE).location == "/"
