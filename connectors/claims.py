@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import bindparam, case, select, text, union_all, update
 from sqlmodel import Session, col
 
-from connectors import order_lanes
+from connectors import holding, order_lanes
 from connectors.keys import Key, among
 from connectors.tables import Run
+from identity import suspensions
 from kernel.database import EVERY, reading, store_now, write
 
 LEASE_SECONDS = 60
@@ -220,6 +221,9 @@ def _deal(found: dict[str, dict[str, deque[str]]], limit: int) -> list[Key]:
 
 def take(session: Session, worker_id: str, chosen: Sequence[Key]) -> list[Any]:
     """Lease those of the chosen runs that are ready, and return their rows."""
+    chosen = _not_held(session, chosen)
+    if not chosen:
+        return []
     now = store_now(session)
     free = (among(Run, chosen), col(Run.state).in_(READY), col(Run.next_at) <= now, _IS_FREE)
     if session.get_bind().dialect.name == "postgresql":
@@ -243,6 +247,16 @@ def take(session: Session, worker_id: str, chosen: Sequence[Key]) -> list[Any]:
         .execution_options(synchronize_session=False)
     )
     return list(session.execute(statement).all())
+
+
+def _not_held(session: Session, chosen: Sequence[Key]) -> Sequence[Key]:
+    """Leave out, and hold, the runs of suspended organizations."""
+    owners = {owner for owner, _ in chosen}
+    found = session.execute(suspensions.suspended_ids()).scalars()
+    held = {owner for owner in owners.intersection(found) if suspensions.is_held(session, owner)}
+    for owner in sorted(held):
+        holding.hold(session, owner, suspensions.PORTION)
+    return [key for key in chosen if key[0] not in held]
 
 
 def release(session: Session, worker_id: str) -> int:

@@ -9,6 +9,7 @@ from connectors import (
     claims,
     conditions,
     flows,
+    holding,
     reconcile_claims,
     reconcile_threads,
     routing,
@@ -16,7 +17,7 @@ from connectors import (
     runs,
 )
 from connectors.pages import reconciliations as missing_events
-from identity import audit
+from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
 from webhooks import backlogs, drain, events, fan_out, workers
@@ -62,6 +63,8 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         drain.STAGES.append(drain.Stage("runs", claims.is_any_due, advance.advance))
     if run_records.FOLLOWER not in records.FOLLOWERS:
         records.FOLLOWERS.append(run_records.FOLLOWER)
+    if holding.RUNS not in suspensions.HOLDS:
+        suspensions.HOLDS.append(holding.RUNS)
     backlogs.COUNTS["runs"] = runs.count_waiting
     for release in (claims.release, reconcile_claims.release):
         if release not in workers.HOLDERS:

@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select, text, update
 from sqlmodel import Session
 
 from connectors.tables import CONNECTION, RECONCILIATION, Reconciliation
+from identity import suspensions
 from kernel.database import store_now
 
 LEASE_SECONDS = 180  # longer than a turn, which ends its calls after TURN_SECONDS
@@ -44,6 +45,7 @@ def _is_free(now: datetime) -> Any:
     return (
         text("reconciliation.state = 'waiting'"),  # as the partial index has it
         RECONCILIATION.c.next_at <= now,
+        RECONCILIATION.c.organization_id.not_in(suspensions.suspended_ids()),
         ~busy.exists(),
         under_way < PER_ORGANIZATION,
     )

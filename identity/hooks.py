@@ -1,10 +1,10 @@
-"""What identity adds to the running hub: the sweep that forgets old sign-in counts."""
+"""What identity adds to the running hub: the sweeps for suspensions and old sign-in counts."""
 
 from datetime import timedelta
 
 from flask import Flask
 
-from identity import throttle
+from identity import suspensions, throttle
 from kernel import clock, queue
 from kernel.database import EVERY, transaction
 
@@ -25,4 +25,5 @@ def forget_old_throttles() -> int:
 def install(_app: Flask) -> None:
     """Join the sweeps, once however many apps are made."""
     if all(sweep.name != "identity.throttles" for sweep in queue.SWEEPS):
+        queue.SWEEPS.append(queue.Sweep("identity.suspensions", suspensions.sweep))
         queue.SWEEPS.append(queue.Sweep("identity.throttles", forget_old_throttles))

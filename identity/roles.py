@@ -18,6 +18,7 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "releases:review": N_("Review what vendors publish"),
     "vendors:review": N_("Admit vendors"),
     "hub:operate": N_("Run the hub"),
+    "tenants:change": N_("Change what organizations may, suspend and resume them"),
     "apps:install": N_("Install and remove apps"),
     "installations:read": N_("See the installed apps"),
     "orders:write": N_("Order and pay for apps"),
@@ -45,7 +46,9 @@ PERMISSIONS: Final[Mapping[str, str]] = {
 }
 
 VENDOR_PERMISSIONS: Final = frozenset({"releases:submit"})
-OPERATOR_PERMISSIONS: Final = frozenset({"releases:review", "vendors:review", "hub:operate"})
+OPERATOR_PERMISSIONS: Final = frozenset(
+    {"releases:review", "vendors:review", "hub:operate", "tenants:change"}
+)
 
 _EVERYDAY = frozenset({"organization:read", "members:read", "installations:read"})
 _EVERYTHING = frozenset(PERMISSIONS) - VENDOR_PERMISSIONS - OPERATOR_PERMISSIONS

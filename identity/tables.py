@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
 from identity.roles import ROLES
@@ -19,6 +19,12 @@ class Organization(Table, table=True):
 
     __table_args__ = (
         CheckConstraint("weight BETWEEN 1 AND 100", name="organization_weight_known"),
+        Index(
+            "ix_organization_held",
+            "state",
+            sqlite_where=text("state <> 'active'"),
+            postgresql_where=text("state <> 'active'"),
+        ),
     )
 
     id: str = Field(primary_key=True, default_factory=lambda: new_id("org"), max_length=40)
@@ -30,6 +36,12 @@ class Organization(Table, table=True):
     size: str | None = Field(default=None, max_length=20)
     # Its share of the hub's work when many wait, beside the weights of the others.
     weight: int = Field(default=10, sa_column_kwargs={"server_default": "10"})
+    # active | suspended | resuming; see identity.suspensions
+    state: str = Field(
+        default="active", max_length=12, sa_column_kwargs={"server_default": "active"}
+    )
+    suspended_at: datetime | None = Field(default=None, sa_type=Moment)
+    suspended_because: str | None = Field(default=None, max_length=500)  # its members read it
 
 
 class User(Table, table=True):
@@ -124,6 +136,8 @@ class ApiKey(Owned, table=True):
 
 class AuditEntry(Owned, table=True):
     """Who did what to which thing, when and from where; written once and never changed."""
+
+    __table_args__ = (Index("ix_audit_entry_action", "action", "id"),)
 
     id: str = Field(primary_key=True, default_factory=lambda: new_id("aud"), max_length=40)
     actor_kind: str = Field(max_length=20)

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
 from sqlmodel import Session
 
-from kernel import database, log
+from kernel import clock, database, log
 from kernel.settings import settings
 
 celery = Celery("yangfan", set_as_current=True)
@@ -90,6 +91,8 @@ class _Bell:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._lost = 0
+        self.rung = self.lost = 0  # since the process started
+        self.lost_since: datetime | None = None
 
     def ring(self, name: str) -> None:
         with self._changed:
@@ -116,11 +119,37 @@ class _Bell:
     def _publish(self, name: str) -> None:
         try:
             celery.send_task(name)
-            self._lost = 0
+            self._lost, self.lost_since = 0, None
+            self.rung += 1
         except Exception as error:  # noqa: BLE001 - whatever the broker says, the sweep will find it
-            self._lost += 1
+            self._lost, self.lost = self._lost + 1, self.lost + 1
+            self.lost_since = self.lost_since or clock.now()
             if self._lost in (1, 100):
                 _logger.warning("nudge_lost", task=name, error=str(error)[:200])
+
+
+@dataclass(frozen=True)
+class Bells:
+    """What became of this process's bells."""
+
+    rung: int
+    lost: int
+    lost_since: datetime | None  # since when none was taken; None: the last one was
+
+
+def bells() -> Bells:
+    """Tell what became of this process's bells."""
+    return Bells(_bell.rung, _bell.lost, _bell.lost_since)
+
+
+def is_reachable(timeout_seconds: float) -> bool:
+    """Tell whether the broker takes a connection within so many seconds."""
+    try:
+        with celery.connection_for_write(connect_timeout=timeout_seconds) as connection:
+            connection.ensure_connection(max_retries=1, timeout=timeout_seconds)
+    except Exception:  # noqa: BLE001 - whatever the broker says, it is not there
+        return False
+    return True
 
 
 _bell = _Bell()

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+VERSION = "0.1.0"
 DEMO_VENDORS = 3  # neighbouring ports: shop, ERP, chat
 
 
@@ -96,6 +97,11 @@ class Settings:
         "YANGFAN_BACKLOG_LIMIT",
         "Events, deliveries and runs of an organization that may wait before more is refused.",
         200_000,
+    )
+    operator_contact: str = _setting(
+        "YANGFAN_OPERATOR_CONTACT",
+        "Whom people ask about the hub itself, as an e-mail address, a phone number or both.",
+        "",
     )
     metrics_token: str = _setting(
         "YANGFAN_METRICS_TOKEN", "Bearer token for /metrics; empty: loopback callers only.", ""

@@ -27,6 +27,7 @@ import webhooks.tasks
 from kernel import log, queue, web
 from kernel.settings import settings
 from marketplace import assets, headers, hooks, pages, routes, status, tasks
+from marketplace.desk import routes as desk_routes
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("kernel", "identity", "catalog", "webhooks", "connectors", "marketplace")
@@ -66,6 +67,7 @@ ROOMS = (
     connectors.routes,
     connectors.pages,
     routes,
+    desk_routes,
     pages,
     status,
     assets,

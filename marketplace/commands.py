@@ -72,8 +72,11 @@ def new_key() -> None:
 @click.command()
 def doctor() -> None:
     """Look for what would keep the hub from working, and say how to mend it."""
-    findings = examination.examine()
+    findings, needs = examination.examine()
     for finding in findings:
         click.echo(f"{'ok  ' if finding.is_good else 'BAD '} {finding.name}: {finding.says}")
-    if not all(finding.is_good for finding in findings):
+    for need in needs:
+        click.echo(f"{'BAD ' if need.tone == 'bad' else 'warn'} {need.code}: {need.plain()}")
+    is_well = all(one.is_good for one in findings) and all(one.tone != "bad" for one in needs)
+    if not is_well:
         sys.exit(1)

@@ -1,15 +1,16 @@
 """An examination of the hub: what would keep it from working, and how to mend it."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kernel import queue, vault
-from kernel.database import EVERY, reading
+from kernel.database import EVERY, StoreUnavailable, reading
 from kernel.settings import settings
 from kernel.tenancy import role_problems
-from marketplace import assets, migrating
+from marketplace import assets
+from marketplace.desk import door, health, needs
+from marketplace.desk.needs import Need
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,16 @@ class Finding:
     says: str
 
 
-def examine() -> list[Finding]:
-    """Look at everything; a check that itself fails is a bad finding, never a crash."""
+def examine() -> tuple[list[Finding], list[Need]]:
+    """Look at how the hub was set up, and at what it needs, as the health page shows it.
+
+    A check that itself fails is a bad finding, never a crash.
+    """
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("database", _database),
-        ("revision", _revision),
         ("row security", _row_security),
-        ("broker", _broker),
         ("secret keys", _secret_keys),
         ("front-end files", _assets),
         ("translations", _translations),
-        ("disk", _disk),
     ]
     findings = []
     for name, check in checks:
@@ -39,21 +39,35 @@ def examine() -> list[Finding]:
             findings.append(Finding(name, True, check()))
         except Exception as error:  # noqa: BLE001 - shown to the operator
             findings.append(Finding(name, False, str(error) or type(error).__name__))
-    return findings
+    queue.configure()
+    try:
+        with door.counting() as session:
+            found = health.examine(session)
+    except StoreUnavailable:
+        found = health.without_store()
+    except Exception as error:  # noqa: BLE001 - a store without our tables has no figures
+        findings.append(Finding("database", False, str(error).splitlines()[0][:200]))
+        return findings, []
+    return [*findings, *_machines(found)], needs.of(found)
 
 
-def _database() -> str:
-    with reading(EVERY):
-        return f"{settings().mode} mode, reachable"
-
-
-def _revision() -> str:
-    found, wanted = migrating.current(), migrating.newest()
-    if found != wanted:
-        raise RuntimeError(
-            f"at {found or 'nothing'}, the code wants {wanted}: run `yangfan migrate`"
+def _machines(found: health.Health) -> list[Finding]:
+    """Say what is well; what is not stands among the needs."""
+    said = []
+    if found.store is not None:
+        store = found.store
+        said.append(Finding("database", True, f"{store.kind}, {store.bytes >> 20:,} MB"))
+        said.append(
+            Finding("latency", True, f"read {store.read_ms} ms, commit {store.commit_ms} ms")
         )
-    return found
+        if store.is_current:
+            said.append(Finding("revision", True, store.revision))
+    if found.broker.is_reachable:
+        said.append(Finding("broker", True, f"{found.broker.kind}, reachable"))
+    alive = sum(not one.is_silent for one in found.processes)
+    said.append(Finding("processes", True, f"{alive} alive"))
+    said.append(Finding("disk", True, f"{found.disk.free_bytes >> 20:,} MB free"))
+    return said
 
 
 def _row_security() -> str:
@@ -62,15 +76,6 @@ def _row_security() -> str:
     if problems:
         raise RuntimeError("; ".join(problems) + ": give the hub a plain role, see docs/operate.md")
     return "the role cannot step over it" if settings().mode == "scaled" else "not needed on SQLite"
-
-
-def _broker() -> str:
-    if settings().broker_url.startswith("memory"):
-        return "inside the process"
-    queue.configure()
-    with queue.celery.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, timeout=2)
-    return "reachable"
 
 
 def _secret_keys() -> str:
@@ -91,10 +96,3 @@ def _translations() -> str:
     if missing:
         raise RuntimeError(f"not compiled for {', '.join(missing)}: run `make setup`")
     return f"{len(catalogues)} catalogues compiled"
-
-
-def _disk() -> str:
-    free_mb = shutil.disk_usage(Path(settings().data_dir).resolve().parent).free // (1 << 20)
-    if free_mb < 500:
-        raise RuntimeError(f"only {free_mb} MB free; free some space before the store stops")
-    return f"{free_mb} MB free"

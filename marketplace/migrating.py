@@ -1,6 +1,7 @@
 """The one migration history, for both databases."""
 
 import time
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -28,6 +29,7 @@ def _owner_url() -> str:
     return settings().owner_database_url or settings().database_url
 
 
+@cache
 def newest() -> str:
     """Return the newest revision this code knows."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""

@@ -77,9 +77,11 @@ HALLS = (
     Hall(
         N_("Running the hub"),
         (
+            Door(N_("Health"), "/operator/health", "heartbeat", "hub:operate"),
+            Door(N_("Organizations"), "/operator/tenants", "building", "hub:operate"),
             Door(N_("Reviews"), "/operator/review", "clipboard-check", "releases:review"),
             Door(N_("Vendors"), "/operator/vendors", "building-bank", "vendors:review"),
-            Door(N_("Health"), "/operator", "heartbeat", "hub:operate"),
+            Door(N_("Operators' acts"), "/operator/audit", "history", "hub:operate"),
         ),
     ),
 )

@@ -16,6 +16,7 @@ from sqlalchemy import or_, select, text
 from sqlmodel import Session, col
 
 from connectors.engine.findings import EngineError
+from identity import suspensions
 from kernel import log
 from kernel.database import EVERY, StoreUnavailable, store_now, transaction
 from kernel.errors import Problem
@@ -80,6 +81,7 @@ def claim(worker: str) -> Turn | None:
             .where(
                 text(OPEN),
                 col(Rollout.next_at) <= now,
+                col(Rollout.organization_id).not_in(suspensions.suspended_ids()),
                 or_(col(Rollout.lease_until).is_(None), col(Rollout.lease_until) < now),
             )
             .order_by(col(Rollout.next_at))

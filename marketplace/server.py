@@ -131,6 +131,8 @@ def _show_life() -> None:
     """Let other machines hear that this process lives; SQLite's users are all on this one."""
     if settings().mode == "scaled":
         workers.keep_beating()
+    else:
+        workers.name()
 
 
 def _announce(_server: Any) -> None:

@@ -66,6 +66,7 @@ STATES = {
     "refused": ("bad", N_("Refused")),
     "draft": ("quiet", N_("Draft")),
     "held": ("warn", N_("Held back")),
+    "resuming": ("busy", N_("Resuming")),
     "disabled": ("quiet", N_("Off")),
     "cancelled": ("quiet", N_("Cancelled")),
     "skipped": ("quiet", N_("Skipped")),

@@ -4,17 +4,14 @@ import hmac
 
 from flask import Blueprint, Response, current_app, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import text
 
 from identity.guard import public
-from kernel.database import EVERY, reading
 from kernel.errors import Forbidden
-from kernel.settings import settings
+from kernel.settings import VERSION, settings
 from kernel.web import json_response, openapi
-from webhooks.keeping import turns
+from marketplace.desk import door, gauges, health
 
 blueprint = Blueprint("status", __name__)
-VERSION = "0.1.0"
 _PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
@@ -32,11 +29,9 @@ def ready() -> Response:
 
     An archive that cannot be written is told and is no reason to turn events away.
     """
-    with reading(EVERY) as session:
-        session.execute(text("SELECT 1 FROM organization LIMIT 1"))
-        archive = turns.trouble(session) or "ok"
-    said = {"status": "ready", "mode": settings().mode, "version": VERSION, "archive": archive}
-    return json_response(said)
+    with door.counting() as session:
+        found = health.readiness(session)
+    return json_response({"status": "ready", **found})
 
 
 @blueprint.get("/metrics")
@@ -53,7 +48,8 @@ def metrics() -> Response:
         allowed = request.remote_addr in {"127.0.0.1", "::1"} and not is_passed_on
     if not allowed:
         raise Forbidden
-    return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    figures = generate_latest() + generate_latest(gauges.REGISTRY)
+    return Response(figures, content_type=CONTENT_TYPE_LATEST)
 
 
 @blueprint.get("/api/v1/openapi.json")

@@ -5,12 +5,13 @@ This is the one look-up over all tenants in intake: the path itself is the proof
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
-from sqlmodel import Session
+from sqlmodel import Session, col
 
+from identity.tables import Organization
 from kernel import clock, vault
 from webhooks.tables import SOURCE, Source
 
@@ -27,6 +28,7 @@ class OpenSource:
     type_rules: Mapping[str, Any]
     rejects_unknown: bool
     is_paused: bool
+    is_suspended: bool = False  # its organization is
 
 
 def digest_of(token: str) -> str:
@@ -36,11 +38,15 @@ def digest_of(token: str) -> str:
 
 def look_up(session: Session, token: str) -> OpenSource | None:
     """Find the source behind an address and open its secrets; None when there is none."""
-    statement = select(Source).where(
-        SOURCE.c.token_digest == digest_of(token), SOURCE.c.state != "closed"
+    statement = (
+        select(Source, col(Organization.state))
+        .outerjoin(Organization, col(Organization.id) == SOURCE.c.organization_id)
+        .where(SOURCE.c.token_digest == digest_of(token), SOURCE.c.state != "closed")
     )
-    source = session.execute(statement).scalar_one_or_none()
-    return opened(source) if source else None
+    found = session.execute(statement).one_or_none()
+    if found is None:
+        return None
+    return replace(opened(found[0]), is_suspended=found[1] == "suspended")
 
 
 def opened(source: Source) -> OpenSource:

@@ -13,7 +13,7 @@ from functools import partial
 
 from kernel import log
 from kernel.database import StoreUnavailable
-from webhooks import attempts, results
+from webhooks import attempts, results, usage
 from webhooks.attempts import Batch, Send
 from webhooks.fan_out import FIRST_ATTEMPTS, Routed
 from webhooks.pace import Pace
@@ -103,6 +103,8 @@ def carry(
     `spend` is told how many seconds of processor time each took.
     """
     jobs: list[Future[int]] = []
+    for organization_id, count in routed.tally.items():
+        usage.add(organization_id, None, routed=count)
     if routed.leased:
         jobs.append(_start(partial(_send_routed, routed, send), len(routed.leased), spend))
     jobs += [_start(follow_up, routed.count, spend) for follow_up in routed.follow_ups]

@@ -53,8 +53,8 @@ class Answer:
 
 _COLUMNS = (
     "organization_id", "id", "state", "failing_since", "ordering", "failure_streak",
-    "streak_since", "circuit", "circuit_at", "circuit_since", "probe_id", "probe_count",
-    "sends_missed",
+    "streak_since", "circuit", "circuit_cause", "circuit_at", "circuit_since", "probe_id",
+    "probe_count", "sends_missed",
 )  # fmt: skip
 _LOOK = select(*(ENDPOINT.c[name] for name in _COLUMNS)).where(
     one_of(ENDPOINT.c.organization_id, "tenants"), one_of(ENDPOINT.c.id, "ids")
@@ -130,6 +130,8 @@ def _health(row: Any, said: Sequence[Answer], now: datetime) -> dict[str, Any]:
 
 def _circuit(row: Any, said: Sequence[Answer], now: datetime, change: dict[str, Any]) -> bool:
     """Add to `change` what opens the circuit or keeps it open; True when it is to be closed."""
+    if row.circuit_cause == "suspended":
+        return False  # whatever the target says: only resuming the organization lets things go
     asked = max((one.asked_seconds for one in said), default=0.0)
     is_open = row.circuit == "open"
     since = row.circuit_since if is_open else now

@@ -1,5 +1,6 @@
 """Fan-out: from stored events to what they cause, deliveries here and runs through ROUTERS."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +41,7 @@ class Routed:
     follow_ups: list[FollowUp] = field(default_factory=list)
     is_rest_due: bool = False  # something was left to whoever looks for what is due
     is_ordered: bool = False  # something was left to whoever sends in order
+    tally: Counter[str] = field(default_factory=Counter)  # events, by organization
     is_limited: bool = False  # once it is sent, more may go to the same endpoint
     lets_others_go: bool = False  # once its follow-ups are done, what waited in order may be due
 
@@ -89,6 +91,7 @@ def route(
     are left as due.
     """
     routed.count = len(events)
+    routed.tally = Counter(event.organization_id for event in events)
     write_down(session, plan(session, events, routed, slow), routed)
     return routed
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from flask import Flask
 
 from catalog import event_types
+from identity import suspensions
 from kernel import clock, outbox, queue
 from kernel.database import EVERY, transaction
 from webhooks import (
@@ -15,6 +16,7 @@ from webhooks import (
     drain,
     endpoints,
     events,
+    holding,
     leases,
     portals,
     usage,
@@ -48,6 +50,9 @@ def install(_app: Flask) -> None:
         event_types.RECEIVERS.append(endpoints.receivers)
     if leases.release not in workers.HOLDERS:
         workers.HOLDERS.append(leases.release)
+    for hold in (holding.ENDPOINTS, holding.EVENTS):
+        if hold not in suspensions.HOLDS:
+            suspensions.HOLDS.append(hold)
     if all(sweep.name != "webhooks.drain" for sweep in queue.SWEEPS):
         # first: what it lets go is found by the drain right behind it
         queue.SWEEPS.append(queue.Sweep("webhooks.circuits", circuits.sweep))

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -204,6 +205,7 @@ def _write_and_route(
         routed = Routed(worker, room, may_lock, count=len(good))
         planned = fan_out.plan(session, good, routed, slow)
         inserted = fan_out.write_down(session, planned, routed, stored)
+        routed.tally = Counter(one.organization_id for one in good if one.id in inserted)
         return events.answers(session, letters, inserted), routed
 
     try:

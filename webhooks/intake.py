@@ -17,6 +17,7 @@ from typing import Any
 from sqlmodel import Session
 
 from catalog import event_types
+from identity.suspensions import Suspended
 from kernel import clock, documents
 from kernel.database import EVERY, reading, write
 from kernel.errors import (
@@ -196,6 +197,8 @@ def find_source(token: str, *, from_memory: bool = False) -> OpenSource:
     source: OpenSource | None = _sources.get(digest, look_up, from_memory=from_memory)
     if source is None:
         raise UnknownSource
+    if source.is_suspended:
+        raise Suspended
     if source.is_paused:
         raise SourcePaused
     return source

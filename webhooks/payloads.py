@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select, update
 from sqlmodel import Session
 
-from identity import proofs
+from identity import proofs, suspensions
 from kernel import clock
 from kernel.errors import N_, FieldError, Invalid, NotFound
 from kernel.settings import settings
@@ -75,7 +75,9 @@ def key_of(token: str) -> Key:
 
 
 def look_up(session: Session, key: Key) -> Event:
-    """Return the event behind an address; raises NotFound once it has run out."""
+    """Return the event behind an address; raises NotFound once it has run out, Suspended."""
+    if suspensions.is_suspended(session, key.organization_id):
+        raise suspensions.Suspended
     deliveries = session.execute(
         select(DELIVERY.c.id, DELIVERY.c.state, DELIVERY.c.created_at).where(*_same(key))
     ).all()

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlmodel import Session, col
 
 from identity import proofs
+from identity.suspensions import Suspended
 from identity.tables import Organization
 from kernel import clock
 from kernel.errors import N_, Conflict, FieldError, Forbidden, Invalid, NotFound
@@ -278,7 +279,7 @@ def _found(session: Session, organization_id: str, secret: str, *, is_opened: bo
     now = clock.now()
     opened = PORTAL_VISIT.c.opened_at
     row = session.execute(
-        select(PORTAL_VISIT.c.id, PortalLink, col(Organization.name))
+        select(PORTAL_VISIT.c.id, PortalLink, col(Organization.name), col(Organization.state))
         .select_from(PORTAL_VISIT)
         .join(
             PortalLink,
@@ -297,7 +298,9 @@ def _found(session: Session, organization_id: str, secret: str, *, is_opened: bo
     ).first()
     if row is None:
         raise NotFound(N_("This link has been used or has run out"), _ASK)
-    return Visit(*row)
+    if row[3] == "suspended":
+        raise Suspended
+    return Visit(*row[:3])
 
 
 def check_origin(link: PortalLink, origin: str) -> None:

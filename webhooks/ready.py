@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import case, func, literal, select, text, update
 from sqlmodel import Session
 
+from identity import suspensions
 from kernel.columns import Document
 from kernel.database import store_now
 from webhooks import shares
@@ -19,6 +20,7 @@ from webhooks.tables import EVENT
 
 BATCH = 50
 MAX_FAILURES = 3
+HELD_AT_ONCE = 500
 AGAIN_AFTER = timedelta(seconds=60)
 _TENANTS = 200
 
@@ -30,7 +32,9 @@ _WITH_EVENTS = text(
     " WHERE state = 'new' AND organization_id > tenant.id) FROM tenant WHERE tenant.id IS NOT NULL"
     # no join: it might give them in another order, and the next look begins behind the last one
     ") SELECT tenant.id, COALESCE("
-    "(SELECT weight FROM organization WHERE organization.id = tenant.id), 10)"
+    # nothing for whoever is suspended: its events are held
+    "(SELECT CASE state WHEN 'suspended' THEN 0 ELSE weight END"
+    " FROM organization WHERE organization.id = tenant.id), 10)"
     " FROM tenant WHERE tenant.id IS NOT NULL LIMIT :most"
 )
 
@@ -89,7 +93,8 @@ _TAKE = {
 _TAKE_ONE = _taking("id = :id AND state = 'new'")
 # in the index's order: PostgreSQL would else read the table, hoping to meet one soon
 _NEW = text(
-    "SELECT organization_id, id FROM event WHERE state = 'new' "
+    "SELECT organization_id, id FROM event WHERE state = 'new' AND organization_id NOT IN "
+    "(SELECT id FROM organization WHERE state <> 'active' AND state = 'suspended') "
     "ORDER BY organization_id, id LIMIT :most"
 )
 
@@ -98,6 +103,10 @@ def take(session: Session, limit: int = BATCH) -> list[ReadyEvent]:
     """Take up to `limit` new events, by the weights of their tenants, oldest first."""
     connection = session.connection()
     tenants = _waiting(connection)
+    for tenant in [tenant for tenant, weight in tenants.items() if not weight]:
+        del tenants[tenant]
+        if suspensions.is_held(session, tenant):
+            hold(session, tenant)
     if not tenants:
         return []
     taking = _TAKE[connection.dialect.name]
@@ -125,6 +134,30 @@ def _waiting(connection: Any) -> dict[str, int]:
             break
     _start_after = list(found)[-1] if len(found) >= _TENANTS else ""
     return found
+
+
+_HOLD = text(
+    "UPDATE event SET state = 'waiting', next_at = NULL WHERE organization_id = :tenant"
+    " AND id IN (SELECT id FROM event WHERE organization_id = :tenant AND state = 'new'"
+    " ORDER BY id LIMIT :most) AND state = 'new'"
+)
+_LET_GO = text(
+    "UPDATE event SET state = 'new' WHERE organization_id = :tenant"
+    " AND id IN (SELECT id FROM event WHERE state = 'waiting' AND next_at IS NULL"
+    " AND organization_id = :tenant ORDER BY id LIMIT :most) AND state = 'waiting'"
+)
+
+
+def hold(session: Session, organization_id: str, most: int = HELD_AT_ONCE) -> int:
+    """Hold new events of a suspended organization: they wait without a time; returns how many."""
+    wanted = {"tenant": organization_id, "most": most}
+    return int(session.connection().execute(_HOLD, wanted).rowcount)
+
+
+def let_go(session: Session, organization_id: str, most: int = HELD_AT_ONCE) -> int:
+    """Make held events of an organization new again, the oldest first; returns how many."""
+    wanted = {"tenant": organization_id, "most": most}
+    return int(session.connection().execute(_LET_GO, wanted).rowcount)
 
 
 def peek(session: Session, limit: int = BATCH) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ _SHOWN = (
     "webhook-timestamp", "x-github-event", "x-github-delivery", "ce-type", "ce-specversion",
 )  # fmt: skip
 _HIDDEN = "•••"
-_KINDS = {401: "refused_proof", 409: "refused_pause", 429: "refused_limit"}
+_KINDS = {401: "refused_proof", 403: "refused_pause", 409: "refused_pause", 429: "refused_limit"}
 
 Key = tuple[str, str]  # organization, source
 

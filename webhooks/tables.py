@@ -68,6 +68,7 @@ class Event(Owned, table=True):
             where="state IN ('rejected', 'quarantined')",
         ),
         partial("ix_event_archived", "organization_id", "id", where="state = 'archived'"),
+        partial("ix_event_quarantined", "organization_id", "id", where="state = 'quarantined'"),
         Index("ix_event_type", "organization_id", "type", "id"),
     )
 
@@ -128,7 +129,7 @@ class Endpoint(Owned, table=True):
     # While it is open everything is held, but for one probe at a time; while it is refilling, what
     # was held is let go a little at a time. See webhooks.circuits.
     circuit: str = "closed"  # closed | open | refilling
-    circuit_cause: str | None = None  # down | asked
+    circuit_cause: str | None = None  # down | asked | suspended: its organization is
     circuit_since: datetime | None = Field(default=None, sa_type=Moment)
     circuit_at: datetime | None = Field(default=None, sa_type=Moment)  # next probe or portion
     probe_id: str | None = None  # the delivery that is sent to see whether the target is back
@@ -150,6 +151,7 @@ class Delivery(Owned, table=True):
         ),
         partial("ix_delivery_next", "next_at", where="state IN ('due', 'waiting')"),
         partial("ix_delivery_leased", "lease_until", where="state = 'leased'"),
+        partial("ix_delivery_parked", "organization_id", "id", where="state = 'parked'"),
         partial(
             "ix_delivery_bulk",
             "organization_id",
@@ -318,10 +320,11 @@ class Usage(Owned, table=True):
     accepted: int = 0
     duplicate: int = 0
     rejected: int = 0
+    routed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # events
     refused_proof: int = 0  # requests: the sender could not prove who it is
     refused_form: int = 0  # requests: what was sent could not be read
     refused_limit: int = 0  # requests: over a quota, or too much was waiting
-    refused_pause: int = 0  # requests at a paused source
+    refused_pause: int = 0  # requests at a paused source, or of a suspended organization
     delivered: int = 0
     undelivered: int = 0  # tries that failed
     ran: int = 0
@@ -360,6 +363,9 @@ class Worker(Table, table=True):
     drains: bool = False  # its work is to consume the bells and drain
     busy_percent: int = 0  # of the last second, taking events in
     busy_at: datetime | None = Field(default=None, sa_type=Moment)  # when it said so
+    kind: str = Field(default="", sa_column_kwargs={"server_default": ""})  # web|worker|embedded
+    version: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    heard_at: datetime | None = Field(default=None, sa_type=Moment)  # its last beat
 
 
 # The tables for statements: to a type checker the attributes above are plain values.

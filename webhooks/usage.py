@@ -18,7 +18,7 @@ from kernel import clock
 from webhooks.tables import USAGE
 
 COUNTERS = (
-    "admitted", "accepted", "duplicate", "rejected", "refused_proof", "refused_form",
+    "admitted", "accepted", "duplicate", "rejected", "routed", "refused_proof", "refused_form",
     "refused_limit", "refused_pause", "delivered", "undelivered", "ran", "stuck",
     "deferred",
 )  # fmt: skip

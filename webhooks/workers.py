@@ -10,14 +10,18 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlmodel import Session
 
-from kernel import clock, log, queue
-from kernel.database import EVERY, reading, write
+from kernel import log, queue
+from kernel.database import EVERY, reading, store_now, write
 from kernel.ids import new_id
+from kernel.settings import VERSION, settings
 from webhooks.tables import WORKER
 
 BEAT_SECONDS = 3.0
@@ -54,8 +58,16 @@ def name() -> str:
 
 def _sign_on(session: Session, fresh: str) -> None:
     pid = os.getpid()
-    row = {"id": fresh, "created_at": clock.now(), "beats": 0, "drains": queue.is_consuming()}
+    now = store_now(session)
+    row = {"id": fresh, "created_at": now, "heard_at": now, "beats": 0, "version": VERSION}
+    row |= {"drains": queue.is_consuming(), "kind": _kind()}
     session.execute(insert(WORKER).values(place=_place(), pid=pid, born=_born(pid), **row))
+
+
+def _kind() -> str:
+    if settings().mode == "embedded":
+        return "embedded"
+    return "worker" if queue.is_consuming() else "web"
 
 
 def _place() -> str:
@@ -83,7 +95,8 @@ def beat() -> None:
     mine = name()
 
     def work(session: Session) -> None:
-        heard = update(WORKER).where(WORKER.c.id == mine).values(beats=WORKER.c.beats + 1)
+        told = {"beats": WORKER.c.beats + 1, "heard_at": store_now(session)}
+        heard = update(WORKER).where(WORKER.c.id == mine).values(told)
         if not session.execute(heard.returning(WORKER.c.id)).first():
             _sign_on(session, mine)
 
@@ -104,6 +117,40 @@ def keep_beating() -> threading.Thread:
     thread = threading.Thread(target=run, name="beat", daemon=True)
     thread.start()
     return thread
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A process that signed on, as people see it; silent: it may be gone."""
+
+    id: str
+    kind: str  # web | worker | embedded
+    machine: str
+    pid: int
+    version: str
+    since: datetime
+    heard_at: datetime
+    is_silent: bool
+
+
+def signs(session: Session) -> list[Sign]:
+    """Return the processes that signed on and were not given up, the oldest first."""
+    now, here = store_now(session), _place()
+    rows = session.execute(select(WORKER).order_by(WORKER.c.id).limit(200)).mappings().all()
+    return [_sign(dict(row), here, now) for row in rows]
+
+
+def _sign(row: dict[str, Any], here: str, now: datetime) -> Sign:
+    """Neighbours on the same machine are seen to live; others must have been heard of lately."""
+    heard_at: datetime = row["heard_at"] or row["created_at"]
+    if here and row["place"] == here:
+        is_silent = _born(row["pid"]) != row["born"]
+        heard_at = heard_at if is_silent else now
+    else:
+        is_silent = (now - heard_at).total_seconds() > SILENT_SECONDS
+    machine = row["place"].split(" ")[0] or "?"
+    told = (row["kind"] or "?", machine, row["pid"], row["version"] or "?", row["created_at"])
+    return Sign(row["id"], *told, heard_at=heard_at, is_silent=is_silent)
 
 
 def gone() -> list[str]:

@@ -8,7 +8,14 @@ from flask import Flask, Response, g
 from identity import organizations
 from identity.guard import cookies
 from identity.guard.access import Access, access_of, public, require, signed_in
-from identity.guard.checks import CHOOSE_ORGANIZATION, CONFIRM, SIGN_IN, check, safe_path
+from identity.guard.checks import (
+    CHOOSE_ORGANIZATION,
+    CONFIRM,
+    SIGN_IN,
+    SUSPENDED,
+    check,
+    safe_path,
+)
 from identity.guard.who import (
     csrf_token,
     identity_for_words,
@@ -18,6 +25,7 @@ from identity.guard.who import (
     present_secret,
     principal,
     principal_or_none,
+    suspended_or_none,
 )
 from identity.principals import Person, Principal
 from kernel.database import EVERY, reading
@@ -26,6 +34,7 @@ __all__ = [
     "CHOOSE_ORGANIZATION",
     "CONFIRM",
     "SIGN_IN",
+    "SUSPENDED",
     "Access",
     "Person",
     "Principal",
@@ -42,6 +51,7 @@ __all__ = [
     "require",
     "safe_path",
     "signed_in",
+    "suspended_or_none",
 ]
 
 

@@ -9,14 +9,16 @@ from flask_babel import gettext
 from identity import roles
 from identity.guard import csrf
 from identity.guard.access import Access, access_of
-from identity.guard.who import is_fresh, who_is_it
+from identity.guard.who import identity_for_words, is_fresh, who_is_it
 from identity.principals import Principal
+from identity.suspensions import Suspended
 from kernel import log, web
 from kernel.errors import N_, Forbidden, Malformed, NotFound, Unauthenticated
 
 SIGN_IN: Final = "/sign-in"
 CONFIRM: Final = "/confirm"
 CHOOSE_ORGANIZATION: Final = "/organizations"
+SUSPENDED: Final = "/suspended"
 _logger = log.get_logger(__name__)
 
 
@@ -32,12 +34,16 @@ def check() -> Any:
         _logger.error("route_without_guard", endpoint=request.endpoint)
         raise Forbidden(detail=N_("This door has no guard yet, so it stays shut."))
     if access.kind == "public":
+        if request.path == "/" and identity_for_words().suspended is not None:
+            return _to(SUSPENDED, Suspended())
         if access.csrf and request.method not in csrf.SAFE_METHODS:
             _check_intent()
         return None
     found = who_is_it()
     who = found.principal if access.kind == "principal" else found.person
     if who is None:
+        if found.suspended is not None:
+            return _to(SUSPENDED, Suspended())
         if found.person is not None:
             return _without_seat()
         return _to(SIGN_IN, Unauthenticated())

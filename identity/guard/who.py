@@ -11,7 +11,7 @@ from identity import api_keys, roles, sessions
 from identity.guard import cookies, csrf
 from identity.guard.access import access_of
 from identity.principals import Person, Principal
-from identity.tables import LoginSession
+from identity.tables import LoginSession, Organization
 from kernel import clock, web
 from kernel.database import EVERY, StoreUnavailable, reading, write
 from kernel.errors import Unauthenticated
@@ -26,6 +26,7 @@ class Identity:
     principal: Principal | None = None
     person: Person | None = None
     login: LoginSession | None = None
+    suspended: Organization | None = None  # whose member or key this would be, were it not so
 
 
 def principal() -> Principal:
@@ -52,6 +53,11 @@ def person() -> Person:
 def person_or_none() -> Person | None:
     """Name the signed-in user behind this request, or None."""
     return who_is_it().person
+
+
+def suspended_or_none() -> Organization | None:
+    """Return the suspended organization this session acts in, or None."""
+    return who_is_it().suspended
 
 
 def is_fresh() -> bool:
@@ -91,7 +97,7 @@ def who_is_it() -> Identity:
 def _identify() -> Identity:
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and secret.startswith(api_keys.PREFIX):
-        return Identity(principal=_by_key(secret.strip()))
+        return _by_key(secret.strip())
     cookie = cookies.session_secret()
     if cookie is None or not _heeds_cookies():
         return Identity()
@@ -108,18 +114,20 @@ def _heeds_cookies() -> bool:
     return access is not None and access.csrf
 
 
-def _by_key(secret: str) -> Principal | None:
+def _by_key(secret: str) -> Identity:
     organization_id = api_keys.organization_of(secret)
     if organization_id is None:
-        return None
+        return Identity()
     with reading(organization_id) as session:
         found = api_keys.find(session, secret)
     if found is None:
-        return None
+        return Identity()
+    if found.organization.state == "suspended":
+        return Identity(suspended=found.organization)
     key, organization = found.key, found.organization
     if api_keys.is_touch_due(key):
         _note(lambda s: api_keys.touch(s, organization_id, key.id), organization_id)
-    return Principal(
+    who = Principal(
         organization_id=organization_id,
         user_id=key.created_by,
         member_id=None,
@@ -134,6 +142,7 @@ def _by_key(secret: str) -> Principal | None:
         api_key_id=key.id,
         address=request.remote_addr,
     )
+    return Identity(principal=who)
 
 
 def _by_session(secret: str) -> Identity:
@@ -148,6 +157,8 @@ def _by_session(secret: str) -> Identity:
         address = request.remote_addr or ""
         _note(lambda s: sessions.touch(s, login.id, address), EVERY)
     who = Person(user.id, login.id, user.name, user.email, user.language)
+    if found.member and found.organization and found.organization.state == "suspended":
+        return Identity(None, who, login, found.organization)
     return Identity(_seated(found), who, login)
 
 

@@ -18,6 +18,7 @@ from identity.pages.drawing import blueprint, draw, go, typed, visitor
 from kernel import web
 from kernel.database import EVERY, reading, transaction
 from kernel.errors import Problem
+from kernel.settings import settings
 
 
 @blueprint.get("/sign-in")
@@ -82,6 +83,23 @@ def sign_out() -> Any:
     response = go(guard.SIGN_IN)
     cookies.clear_session(response)
     return response
+
+
+@blueprint.get("/suspended")
+@signed_in
+def suspended() -> Any:
+    """Say that the person's organization is suspended, why, and whom to ask."""
+    held = guard.suspended_or_none()
+    if held is None:
+        return go("/")
+    with reading(EVERY) as session:
+        others = [
+            organization
+            for organization, _ in organizations.list_of_user(session, person().user_id)
+            if organization.id != held.id
+        ]
+    contact = settings().operator_contact
+    return draw("suspended.html", held=held, others=others, contact=contact)
 
 
 @blueprint.get("/confirm")

@@ -1,6 +1,16 @@
 """The shop's pages: the front, the toolbox, installing and what surrounds every page."""
 
-from marketplace.pages import front, guidance, links, removing, rolling, toolbox
+from marketplace.pages import desk, front, guidance, links, removing, rolling, toolbox
 from marketplace.pages.drawing import blueprint, install
 
-__all__ = ["blueprint", "front", "guidance", "install", "links", "removing", "rolling", "toolbox"]
+__all__ = [
+    "blueprint",
+    "desk",
+    "front",
+    "guidance",
+    "install",
+    "links",
+    "removing",
+    "rolling",
+    "toolbox",
+]

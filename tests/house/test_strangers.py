@@ -106,6 +106,13 @@ SUBSCRIBERS_ONLY = "without a subscriber's session nothing is looked up in a por
 DECIDED = {
     "/operator/review/<release_id>": (403, OPERATORS_ONLY),
     "/operator/vendors/<vendor_id>": (403, OPERATORS_ONLY),
+    "/operator/tenants/<organization_id>": (403, OPERATORS_ONLY),
+    "/operator/tenants/<organization_id>/limits": (403, OPERATORS_ONLY),
+    "/operator/tenants/<organization_id>/suspend": (403, OPERATORS_ONLY),
+    "/operator/tenants/<organization_id>/resume": (403, OPERATORS_ONLY),
+    "/api/v1/hub/tenants/<organization_id>": (403, OPERATORS_ONLY),
+    "/api/v1/hub/tenants/<organization_id>/suspend": (403, OPERATORS_ONLY),
+    "/api/v1/hub/tenants/<organization_id>/resume": (403, OPERATORS_ONLY),
     "/api/v1/reviews/<release_id>": (403, OPERATORS_ONLY),
     "/api/v1/vendor-applications/<vendor_id>": (403, OPERATORS_ONLY),
 } | {
@@ -129,6 +136,7 @@ BODIES = {
     "marketplace_api.change_link": {"name": "Mine"},
     "catalog_api.decide_release": {"decision": "approve"},
     "catalog_api.decide_vendor": {"decision": "approve"},
+    "desk_api.suspend_tenant": {"reason": "Mine"},
 }
 # What a page's form sends, where an empty form would be refused before any look-up.
 FORMS = {
@@ -349,7 +357,7 @@ CARRIES_ID = {
     "flow": "flow_id", "flow_id": "flow_id", "canary": "run_id", "event_id": "event_id",
     "source": "source_id", "source_id": "source_id", "endpoint_id": "endpoint_id",
     "organization_id": "organization_id", "actor_id": "user_id",
-    "subscriber_id": "subscriber_id",
+    "subscriber_id": "subscriber_id", "tenant": "organization_id",
     "connection_id": "connection_id",
     "app": "app_key", "a": "app_key", "app_key": "app_key",
 }  # fmt: skip
@@ -357,8 +365,9 @@ CARRIES_ID = {
 HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next", "back"}
 # … and those that name nothing of anybody's.
 PLAIN = {
-    "about", "about_en", "about_zh", "action", "all", "archive_days", "auth", "bulk_hours",
-    "bulk_types", "by", "cause", "certificate", "colour", "condition", "confirmed", "connector",
+    "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "auth",
+    "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause", "certificate", "colour",
+    "condition", "confirmed", "connector",
     "contact_email", "credit_code", "csrf_token", "cursor", "data", "day", "days", "decision",
     "description", "detail_days", "do", "done", "email", "event", "event_types", "expires_at",
     "fields", "file", "force", "fresh_effect", "headers", "homepage", "hours", "industry", "input",
@@ -368,9 +377,9 @@ PLAIN = {
     "ordering", "organization_name", "origins", "output", "overlap_hours", "password", "per_day",
     "per_minute", "permissions", "private_key", "q", "reason", "rejected_days", "revision", "role",
     "sample", "schema", "scheme", "scheme_options", "secret", "settings", "signature", "since",
-    "size", "slot", "slug", "start", "state", "sub_scenario", "subject", "subscriber_name",
+    "size", "slot", "slug", "sort", "start", "state", "sub_scenario", "subject", "subscriber_name",
     "template", "title", "title_en", "title_zh", "type", "type_from", "type_rules", "type_value",
-    "unknown_types", "until", "url", "value", "version", "view",
+    "unknown_types", "until", "url", "value", "version", "view", "weight",
 }  # fmt: skip
 
 

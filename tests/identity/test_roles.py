@@ -38,7 +38,7 @@ def test_vendors_and_operators_get_their_own_and_nothing_else(role):
     operator = roles.permissions_of(role, is_operator=True) - plain
     assert vendor == ({"releases:submit"} if role in ("owner", "admin", "integrator") else set())
     assert operator == (
-        {"releases:review", "vendors:review", "hub:operate"}
+        {"releases:review", "vendors:review", "hub:operate", "tenants:change"}
         if role in ("owner", "admin")
         else set()
     )

@@ -24,6 +24,8 @@ NO_PAGES = {
     "/healthz": "for machines",
     "/readyz": "for machines",
     "/metrics": "for machines",
+    "/operator/health/live": "a part of the health page",
+    "/suspended": "for whoever is of a suspended organization",
     "/bulk-replays/<bulk_replay_id>/live": "a part of the bulk replay's page",
     "/rollouts/<rollout_id>/progress": "a part of the rollout's page",
     "/runs/<run_id>/live": "a part of the run's page",

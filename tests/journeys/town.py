@@ -119,6 +119,8 @@ class Town:
         self._keep("connection_id", owner.call("GET", "/connections")["items"][0]["id"])
         self._keep("flow_id", owner.call("GET", "/flows")["items"][0]["id"])
         self._keep("source_id", owner.call("GET", "/sources")["items"][0]["id"])
+        tenants = self.operator.call("GET", "/hub/tenants")["items"]
+        self._keep("organization_id", *(one["id"] for one in tenants))
 
     def _let_a_partner_in(self) -> None:
         """Give a partner a portal, with a colour of its own and an endpoint that orders go to."""

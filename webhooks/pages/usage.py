@@ -33,7 +33,7 @@ REASONS = {
     "refused_proof": N_("The sender could not prove who it is"),
     "refused_form": N_("What was sent could not be read"),
     "refused_limit": N_("Over a quota, or too much was waiting"),
-    "refused_pause": N_("The source was paused"),
+    "refused_pause": N_("The source was paused, or the organization suspended"),
 }
 
 
@@ -52,7 +52,7 @@ def show_usage() -> Any:
         standing=standing,
         spans=spans,
         is_daily=is_daily,
-        charts=[_chart(spans, *chart) for chart in CHARTS],
+        charts=[chart(spans, *one) for one in CHARTS],
         kinds=KINDS,
         deferred=sum(span.counts["deferred"] for span in spans),
         reasons={name: sum(span.counts[name] for span in spans) for name in REASONS},
@@ -60,7 +60,8 @@ def show_usage() -> Any:
     )
 
 
-def _chart(spans: list[Span], key: str, title: str, names: tuple[str, ...]) -> dict[str, Any]:
+def chart(spans: list[Span], key: str, title: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what charts.html draws: columns, their peak and the sums."""
     peak, columns = figures.columns(spans, names)
     sums = {
         name: sum(span.refused if name == "refused" else span.counts[name] for span in spans)
