@@ -234,6 +234,12 @@ _JOIN_ALL = text(
 _JOIN_ONE = text(_JOIN.format(value=":value", which="id = :id"))
 
 
+def let_heads_go(session: Session, organization_id: str, flow_id: str) -> int:
+    """Give the heads of all lanes of a locked flow a time where they wait without; how many."""
+    named = {"tenant": organization_id, "flow": flow_id, "now": store_now(session)}
+    return int(session.connection().execute(_ALL_HEADS, named).rowcount)
+
+
 def follow(session: Session, flow: Flow, before: str | None) -> bool:
     """Put the unfinished runs of a locked flow on the lanes of its new order key, if it is one.
 
@@ -244,10 +250,9 @@ def follow(session: Session, flow: Flow, before: str | None) -> bool:
     if flow.order_key == before:
         return False
     named = {"tenant": flow.organization_id, "flow": flow.id}
-    now = store_now(session)
     connection = session.connection()
     if flow.order_key is None:
-        connection.execute(_LEAVE, named | {"now": now})
+        connection.execute(_LEAVE, named | {"now": store_now(session)})
         return True
     if flow.order_key in order_keys.WORDS:
         by_subject = flow.order_key == order_keys.SUBJECT
@@ -256,7 +261,7 @@ def follow(session: Session, flow: Flow, before: str | None) -> bool:
         moved = _read_values(session, flow)
         if moved:
             connection.execute(_JOIN_ONE, moved)
-    connection.execute(_ALL_HEADS, named | {"now": now})
+    let_heads_go(session, flow.organization_id, flow.id)
     return True
 
 

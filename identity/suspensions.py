@@ -160,15 +160,17 @@ def hold_turn(session: Session, organization_id: str) -> int:
 
 
 def let_go_turn(session: Session, organization_id: str) -> int:
-    """Let a portion of what a resumed organization has waiting go; without any it is active."""
+    """Let a portion of what a resumed organization has waiting go; without any it is active.
+
+    One kind after the other: what has to go in order asks which events are still to be routed.
+    """
     organization = _locked(session, organization_id)
     if organization.state != "resuming":
         return 0
-    count = sum(kind.let_go(session, organization_id, PORTION) for kind in HOLDS)
-    if not count:
-        session.execute(
-            update(_ORGANIZATION)
-            .where(_ORGANIZATION.c.id == organization_id)
-            .values(state="active")
-        )
-    return count
+    for kind in HOLDS:
+        if count := kind.let_go(session, organization_id, PORTION):
+            return count
+    session.execute(
+        update(_ORGANIZATION).where(_ORGANIZATION.c.id == organization_id).values(state="active")
+    )
+    return 0

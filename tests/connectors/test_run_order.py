@@ -31,6 +31,7 @@ from connectors import (
 )
 from connectors.errors import NotNow
 from connectors.tables import Flow, Run
+from identity import suspensions
 from kernel import clock
 from kernel.database import EVERY, reading, transaction, write
 from webhooks import carrying, drain, events, fan_out, inbox
@@ -376,6 +377,25 @@ def test_pausing_and_switching_on_strands_nothing(app_vendor):
     arrive(where, 4)
     drain.drain("w1")
     assert booked(app_vendor)[3:] == ["SO-4"]
+
+
+def test_a_suspended_organizations_runs_keep_their_order(app_vendor):
+    where = shop(app_vendor.url, "flow")
+    arrive(where, 1, 2)
+    make.routed_by("w1", room=0)
+    with transaction(EVERY) as session:
+        suspensions.suspend(session, where.organization_id, "账单三个月未付")
+    assert [(run.state, run.next_at) for run in runs()] == [("waiting", None)] * 2
+    arrive(where, 3)  # came in before its source was told
+    drain.drain("w1")
+    assert booked(app_vendor) == []
+    with transaction(EVERY) as session:
+        suspensions.resume(session, where.organization_id)
+    suspensions.sweep()
+    assert [run.next_at is None for run in runs()] == [False, True]
+    drain.drain("w1")
+    assert booked(app_vendor) == ["SO-1", "SO-2", "SO-3"]
+    assert set(states()) == {"succeeded"}
 
 
 def test_taking_the_order_away_lets_everything_go(app_vendor):
