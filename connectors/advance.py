@@ -15,6 +15,7 @@ from connectors.flow_documents import action_of
 from connectors.stepping import Call, Moving
 from kernel.database import EVERY, reading
 from kernel.errors import NotFound
+from webhooks import youth
 from webhooks.ready import ReadyEvent
 
 BATCH = 50
@@ -37,12 +38,15 @@ def _move(worker_id: str, ready: list[Moving], *, takes_more: bool) -> int:
     taken, began = len(ready), time.monotonic()
     flight = lanes.Flight()
     while ready or flight:
-        rested = _work(worker_id, ready, flight, waits=not takes_more)
-        landed = flight.land(PATIENCE_SECONDS if ready else LOOK_SECONDS)
+        share = youth.take_share(len(ready))
+        going, later = ready[: share.size], ready[share.size :]
+        rested = _work(worker_id, going, flight, waits=not (takes_more or later))
+        landed = flight.land(PATIENCE_SECONDS if going else LOOK_SECONDS)
         for landing in landed:
             landing.apply()
         rested += [landing.call.moving for landing in landed]
-        ready = recording.record(worker_id, rested)
+        ready = recording.record(worker_id, rested) + later
+        share.give_back()
         if takes_more and flight and not ready and time.monotonic() - began < TURN_SECONDS:
             # only slow apps are in the air: others need not wait for them
             ready = take(worker_id, BATCH - flight.size)

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from kernel import clock, http, log
 from kernel.http import Failure, Request, Response
-from webhooks import leases
+from webhooks import leases, youth
 from webhooks.parcels import (
     Parcel,
     cloud_event,
@@ -98,8 +98,9 @@ def pack(
 def send_waves(parcels: Sequence[Parcel], send: Send = send_together) -> Iterator[Batch]:
     """Send in waves of a few per endpoint; stops asking an endpoint that gives no answer.
 
-    Gives what was tried every few milliseconds, to be written down before more is sent: whatever
-    is sent and not written down when a process dies goes out again.
+    Gives what was tried every few milliseconds, a young process after every wave, to be written
+    down before more is sent: whatever is sent and not written down when a process dies goes out
+    again.
     """
     began = gave = time.monotonic()
     waiting = list(parcels)
@@ -109,16 +110,18 @@ def send_waves(parcels: Sequence[Parcel], send: Send = send_together) -> Iterato
         if time.monotonic() - began > leases.LEASE_SECONDS / 2:
             batch.held_back += waiting  # the lease might not last for another wave
             break
-        wave, waiting = _next_wave(waiting)
+        share = youth.take_share(min(len(waiting), WAVE))
+        wave, waiting = _next_wave(waiting, share.size)
         for tried in try_all(wave, send):
             batch.tried.append(tried)
             if isinstance(tried.result, Failure) and tried.result.kind in _UNREACHABLE:
                 dead.add(tried.parcel.target.id)
         batch.held_back += [parcel for parcel in waiting if parcel.target.id in dead]
         waiting = [parcel for parcel in waiting if parcel.target.id not in dead]
-        if time.monotonic() - gave > GIVE_SECONDS:
+        if share.key is not None or time.monotonic() - gave > GIVE_SECONDS:
             yield batch
             batch, gave = Batch(), time.monotonic()
+        share.give_back()
     if batch.tried or batch.held_back:
         yield batch
 
@@ -142,7 +145,7 @@ def try_once(parcel: Parcel) -> Tried:
     return batch.tried[0]
 
 
-def _next_wave(parcels: list[Parcel]) -> tuple[list[Parcel], list[Parcel]]:
+def _next_wave(parcels: list[Parcel], most: int) -> tuple[list[Parcel], list[Parcel]]:
     wave: list[Parcel] = []
     rest: list[Parcel] = []
     in_flight: dict[str, int] = {}
@@ -150,7 +153,7 @@ def _next_wave(parcels: list[Parcel]) -> tuple[list[Parcel], list[Parcel]]:
         taken = in_flight.get(parcel.target.id, 0)
         if (
             taken < (parcel.target.max_in_flight or leases.IN_FLIGHT_PER_ENDPOINT)
-            and len(wave) < WAVE
+            and len(wave) < most
         ):
             in_flight[parcel.target.id] = taken + 1
             wave.append(parcel)

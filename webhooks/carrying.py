@@ -13,7 +13,7 @@ from functools import partial
 
 from kernel import log
 from kernel.database import StoreUnavailable
-from webhooks import attempts, results
+from webhooks import attempts, results, youth
 from webhooks.attempts import Batch, Send
 from webhooks.fan_out import FIRST_ATTEMPTS, Routed
 from webhooks.pace import Pace
@@ -48,13 +48,12 @@ class _Load:
 pace = Pace()
 _pool: ThreadPoolExecutor | None = None
 _load = _Load()
-_born = time.monotonic()
 
 
 def _forget() -> None:
-    """Drop what a fork must not share: threads, locks and the age of the parent."""
-    global _pool, _load, _born
-    _pool, _load, _born = None, _Load(), time.monotonic()
+    """Drop what a fork must not share: threads and locks."""
+    global _pool, _load
+    _pool, _load = None, _Load()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -72,7 +71,7 @@ def room() -> int:
     """Tell how many more rows of a kind may be leased to this process at once."""
     if _load.jobs >= MOST_JOBS:
         return 0
-    is_young = time.monotonic() - _born < YOUNG_SECONDS
+    is_young = youth.age_seconds() < YOUNG_SECONDS
     return max(0, min(FIRST_ATTEMPTS, (YOUNG_ROWS if is_young else MOST_ROWS) - _load.rows))
 
 

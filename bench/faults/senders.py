@@ -45,6 +45,7 @@ class Senders:
     def __init__(self, door: Door, ledger: Ledger, shop: Client | None, seed: int = 1) -> None:
         self.door, self.ledger, self.shop, self.seed = door, ledger, shop, seed
         self.answers = Answers()
+        self.clock_off = 0  # seconds that the senders' clock is wrong by
         self._url = f"http://127.0.0.1:{door.port}{door.path}"
         self._done, self._given_up = threading.Event(), threading.Event()
         self._lock = threading.Lock()
@@ -78,11 +79,17 @@ class Senders:
         self._threads.clear()
         self._given_up.clear()
 
-    def knock(self, numbers: range) -> requests.Response | None:
+    def knock(self, numbers: range, clock_off: int | None = None) -> requests.Response | None:
         """Send one message once and return the answer, None when there was none."""
         body = orders.body(numbers, self.seed, as_array=False)
+        return self.post_once(f"msg_{self._run}_{numbers.start}", body, clock_off)
+
+    def post_once(
+        self, message_id: str, body: bytes, clock_off: int | None = None
+    ) -> requests.Response | None:
+        """Send a body once and return the answer, None when there was none."""
         with requests.Session() as http:
-            return self._post(http, f"msg_{self._run}_{numbers.start}", body)
+            return self._post(http, message_id, body, clock_off)
 
     def take_numbers(self, count: int) -> range:
         """Return numbers for new orders."""
@@ -126,10 +133,11 @@ class Senders:
         self.answers.unaccepted += 1
 
     def _post(
-        self, http: requests.Session, message_id: str, body: bytes
+        self, http: requests.Session, message_id: str, body: bytes, clock_off: int | None = None
     ) -> requests.Response | None:
         assert self.door.secret is not None
-        headers = orders.signature_headers(self.door.secret, message_id, body, int(time.time()))
+        at = int(time.time()) + (self.clock_off if clock_off is None else clock_off)
+        headers = orders.signature_headers(self.door.secret, message_id, body, at)
         headers["Content-Type"] = "application/json"
         started = time.monotonic()
         try:
