@@ -75,10 +75,10 @@ def room() -> int:
     return max(0, min(FIRST_ATTEMPTS, (YOUNG_ROWS if is_young else MOST_ROWS) - _load.rows))
 
 
-def wait_until_done(seconds: float) -> None:
-    """Wait a while until nothing is being carried."""
+def wait_until_done(seconds: float) -> bool:
+    """Wait a while until nothing is being carried; False when something still is."""
     with _load.changed:
-        _load.changed.wait_for(lambda: not _load.jobs, seconds)
+        return _load.changed.wait_for(lambda: not _load.jobs, seconds)
 
 
 def carry(routed: Routed, send: Send = attempts.send_together) -> list[Future[int]]:

@@ -7,7 +7,7 @@ few threads, and targets that are known to be slow have a lane of their own.
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from kernel.settings import settings
 from webhooks import attempts, carrying, fan_out, lanes, leases, ordered, ready, workers
 from webhooks.attempts import Send
 from webhooks.fan_out import Routed
+from webhooks.ready import Noted
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def stop(patience_seconds: float = 0) -> None:
     deadline = time.monotonic() + patience_seconds
     while _bench.is_taken and time.monotonic() < deadline:
         time.sleep(0.02)
-    carrying.wait_until_done(max(0.0, deadline - time.monotonic()))
+    if carrying.wait_until_done(max(0.0, deadline - time.monotonic())) and patience_seconds:
+        workers.sign_off()
 
 
 def is_stopping() -> bool:
@@ -234,7 +236,41 @@ class _Drain:
         return self.moved
 
     def _route(self) -> int:
-        """Route a batch of events; returns how many."""
+        """Route a batch of events, or one that somebody failed on; returns how many."""
+        if workers.is_wary():
+            return self._route_noted(write(ready.note)) or self._route_suspect()
+        return self._route_batch() or self._route_suspect()
+
+    def _route_suspect(self) -> int:
+        with reading(EVERY) as session:
+            if not ready.is_any(session):
+                return 0
+        noted = write(ready.note_suspect)
+        return self._route_noted([noted]) if noted else 0
+
+    def _route_noted(self, noted: Sequence[Noted]) -> int:
+        """Route what was noted, together or, when that fails, one by one; returns how many."""
+        if not noted:
+            return 0
+        slow, room = carrying.pace.slow(), carrying.room()
+
+        def work(session: Session) -> Routed:
+            found = ready.take_noted(session, noted)
+            return fan_out.route(session, found, Routed(self.worker_id, room), slow)
+
+        try:
+            self._go_on(write(work))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(noted) > 1:
+                return sum(self._route_noted([one]) for one in noted)
+            _logger.exception("event_not_routed", event_id=noted[0].id)
+            key, said = (noted[0].organization_id, noted[0].id), _what_happened(error)
+            write(lambda session: ready.fail(session, key, said, is_noted=True))
+        return len(noted)
+
+    def _route_batch(self) -> int:
         slow, room = carrying.pace.slow(), carrying.room()
 
         def work(session: Session) -> Routed:
