@@ -86,7 +86,7 @@ def targets(stage: Stage) -> Callable[[], dict[str, Any]]:
             beside = _wait_of_orders(stage, WITH_SECONDS)
         finally:
             for one in made:
-                stage.client.call("DELETE", f"/api/v1/endpoints/{one}")
+                stage.client.call("POST", f"/api/v1/endpoints/{one}/disable", {})
             server.stop()
         return {
             "p99_without_ms": round(alone * 1000),

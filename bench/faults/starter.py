@@ -1,14 +1,17 @@
 """Starts a hub that goes wrong at a chosen place; the hub's own code knows nothing of it.
 
 `FAULTS_AT` in the environment is JSON: `{"poison": true}` ends the process wherever it meets a
-marked event, `{"boundary": 7, "when": "before"}` at its seventh commit, before or after it.
+marked event, `{"boundary": 7, "when": "before"}` at its seventh commit, before or after it;
+`{"clock_off": 3600}` sets its clock an hour ahead.
 """
 
 import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from marketplace import cli
@@ -28,6 +31,8 @@ def main() -> None:
             _poison()
         if told.get("boundary"):
             _boundary(int(told["boundary"]), told["when"])
+        if told.get("clock_off"):
+            _clock(int(told["clock_off"]))
         run()
 
     cli._run = harmed  # noqa: SLF001
@@ -63,6 +68,17 @@ def _poison() -> None:
 def _die_if(place: str, *bodies: bytes) -> None:
     if any(MARKS[place].encode() in body for body in bodies):
         os._exit(DIED)
+
+
+# --- clocks --------------------------------------------------------------------------------------
+
+
+def _clock(off: int) -> None:
+    from kernel import clock  # noqa: PLC0415 - in the child alone
+
+    now, seconds = clock.now, time.time
+    clock.now = lambda: now() + timedelta(seconds=off)
+    time.time = lambda: seconds() + off
 
 
 # --- boundaries ----------------------------------------------------------------------------------
