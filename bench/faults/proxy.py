@@ -88,6 +88,10 @@ class Proxy:
         self._server.close()
         self._reset(self._wires)
         self._healed.set()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     @staticmethod
     def _reset(wires: set[_Wire]) -> None:
