@@ -1,5 +1,7 @@
 """Attempts: due deliveries are claimed, sent together and written down in one commit."""
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +32,49 @@ _logger = log.get_logger(__name__)
 Send = Callable[[Sequence[Request]], Sequence[Response | Failure]]
 
 
+class Flying:
+    """Which targets were asked and have not answered yet."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._asked: dict[tuple[int, int], tuple[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, targets: Sequence[str]) -> None:
+        """Note a wave of this thread, by the places of its requests."""
+        now, thread = time.monotonic(), threading.get_ident()
+        with self._lock:
+            self._asked.update({(thread, n): (one, now) for n, one in enumerate(targets)})
+
+    def land(self, place: int, _answer: object = None) -> None:
+        """Note that a request of this thread's wave is answered."""
+        with self._lock:
+            self._asked.pop((threading.get_ident(), place), None)
+
+    def longer_than(self, seconds: float) -> set[str]:
+        """Name the targets that have not answered for so long."""
+        if not self._asked:
+            return set()
+        before = time.monotonic() - seconds
+        with self._lock:
+            return {target for target, since in self._asked.values() if since < before}
+
+
+flying = Flying()
+
+
+def _forget() -> None:
+    """Drop what a fork must not share: a lock, and what the parent's threads wait for."""
+    global flying
+    flying = Flying()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def send_together(requests: Sequence[Request]) -> Sequence[Response | Failure]:
     """Send a whole wave at once, so that it lasts no longer than its slowest target."""
-    return http.send_all(requests, limit=WAVE)
+    return http.send_all(requests, limit=WAVE, tell=flying.land)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +173,12 @@ def try_all(wave: Sequence[Parcel], send: Send) -> list[Tried]:
     now = clock.now()
     requests = [request_of(parcel, now) for parcel in wave]
     started = time.monotonic()
-    results = send(requests)
+    flying.begin([parcel.target.id for parcel in wave])
+    try:
+        results = send(requests)
+    finally:
+        for place in range(len(wave)):
+            flying.land(place)
     spent_ms = int((time.monotonic() - started) * 1000)
     return [
         Tried(parcel, request, result, now, result.elapsed_ms or spent_ms)

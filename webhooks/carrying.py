@@ -108,7 +108,9 @@ def _send_routed(routed: Routed, send: Send) -> int:
 
 def send_and_record(parcels: list[Parcel], send: Send = attempts.send_together) -> int:
     """Send leased parcels and write down what came of them; returns how many were tried."""
-    return record_all(attempts.send_waves(parcels, send))
+    # who has not answered before, or not promptly, must not hold up the others
+    groups = pace.prompt_first(parcels)
+    return sum(record_all(attempts.send_waves(group, send)) for group in groups if group)
 
 
 def record_all(batches: Iterable[Batch]) -> int:

@@ -88,7 +88,7 @@ def _of_run(stage: Stage, event_id: str) -> dict[str, Any]:
 def _of_delivery(stage: Stage, event_id: str) -> dict[str, Any]:
     found = stage.client.call("GET", f"/api/v1/events/{event_id}/deliveries")
     for one in found["items"]:
-        if one["state"] == "parked":
+        if one["state"] == "parked" and one["last_problem"] == "interrupted":
             return {"state": one["state"], "problem": one["last_problem"]}
     return {}
 

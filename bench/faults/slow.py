@@ -86,7 +86,9 @@ def targets(stage: Stage) -> Callable[[], dict[str, Any]]:
             beside = _wait_of_orders(stage, WITH_SECONDS)
         finally:
             for one in made:
-                stage.client.call("POST", f"/api/v1/endpoints/{one}/disable", {})
+                path = f"/api/v1/endpoints/{one}"
+                stage.client.call("PATCH", path, {"event_types": ["order.cancelled"]})
+                stage.client.call("POST", f"{path}/disable", {})
             server.stop()
         return {
             "p99_without_ms": round(alone * 1000),

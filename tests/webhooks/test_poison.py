@@ -117,7 +117,7 @@ def test_a_note_that_is_too_old_routes_nothing(wary):
 
 
 def test_deliveries_that_were_in_crashes_go_in_ever_smaller_parties(monkeypatch):
-    monkeypatch.setattr(carrying.pace, "_until", {})
+    monkeypatch.setattr(carrying.pace, "_slow", {})
     stored(20)
     routed_by("wrk_dead")
     write(lambda session: leases.release(session, "wrk_dead"))

@@ -8,6 +8,7 @@ from factories import webhooks as make
 from factories.webhooks import OK
 
 from webhooks import attempts, carrying, drain, ordered, youth
+from webhooks.pace import Pace
 from webhooks.parcels import Parcel, Target
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -52,8 +53,8 @@ def unrecorded(send_all):
     return most
 
 
-def parcel(delivery_id):
-    target = Target("org_a", "ep_1", "http://127.0.0.1:9/", ())
+def parcel(delivery_id, endpoint_id="ep_1"):
+    target = Target("org_a", endpoint_id, f"http://127.0.0.1:9/{endpoint_id}", ())
     return Parcel("org_a", delivery_id, "evt_1", target, b"{}", 1, 1, "w1/ls_1")
 
 
@@ -115,3 +116,39 @@ def test_what_is_given_back_goes_to_who_waits(young, monkeypatch):
     assert not got.wait(0.05)
     first.give_back()
     assert got.wait(5)
+
+
+def test_a_target_that_has_us_wait_is_slow_before_it_answers(monkeypatch):
+    pace = Pace()
+    began, end = threading.Event(), threading.Event()
+
+    def send(requests):
+        began.set()
+        end.wait(10)
+        return [OK] * len(requests)
+
+    thread = threading.Thread(target=lambda: attempts.try_all([parcel("dlv_1")], send))
+    thread.start()
+    began.wait(10)
+    monkeypatch.setattr("webhooks.pace.SLOW_MS", 1)
+    time.sleep(0.01)
+    assert pace.slow() == {"ep_1"}
+    end.set()
+    thread.join()
+    assert pace.slow() == frozenset()
+
+
+def test_who_answers_promptly_does_not_wait_for_who_never_did(monkeypatch):
+    monkeypatch.setattr(carrying, "pace", Pace())
+    monkeypatch.setattr(carrying.results, "write_down", lambda batch: len(batch.tried))
+    quick = [parcel(f"dlv_{n}", "ep_quick") for n in range(20)]
+    carrying.send_and_record(quick[:1], lambda requests: [OK] * len(requests))
+    order = []
+
+    def send(requests):
+        order.extend(request.url for request in requests)
+        return [OK] * len(requests)
+
+    others = [parcel(f"dlv_other_{n}", "ep_other") for n in range(3)]
+    assert carrying.send_and_record(others + quick, send) == 23
+    assert [url.rpartition("/")[2] for url in order] == ["ep_quick"] * 20 + ["ep_other"] * 3
