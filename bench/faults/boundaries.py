@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.faults.stage import EMBEDDED, Stage
 
-EMBEDDED_COMMITS, SCALED_COMMITS = 12, 6
+EMBEDDED_COMMITS, SCALED_COMMITS = 10, 5
 WAIT_SECONDS = 15
 _STARTER = ("-m", "bench.faults.starter")
 

@@ -18,7 +18,6 @@ from marketplace import cli
 
 # What a marked event carries in it, by the place that it is poison for.
 MARKS = {place: f"poison-{place}" for place in ("routing", "mapping", "send")}
-DIED = 137
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def _poison() -> None:
 
 def _die_if(place: str, *bodies: bytes) -> None:
     if any(MARKS[place].encode() in body for body in bodies):
-        os._exit(DIED)
+        os.kill(os.getpid(), signal.SIGKILL)  # as a segfault or the lack of memory would end it
 
 
 # --- clocks --------------------------------------------------------------------------------------
