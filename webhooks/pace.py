@@ -10,6 +10,7 @@ from webhooks.attempts import Batch
 from webhooks.parcels import Parcel
 
 SLOW_MS = 2000
+UNSURE_MS = 200
 KNOWN_SECONDS = 600
 
 
@@ -23,14 +24,20 @@ class Pace:
         self._lock = threading.Lock()
 
     def slow(self) -> frozenset[str]:
-        """Name the endpoints that are slow at present, or have us wait just now."""
-        waited_for = attempts.flying.longer_than(SLOW_MS / 1000)
-        if not self._slow:
-            return frozenset(waited_for)
+        """Name the endpoints that are slow at present, or have us wait just now.
+
+        One that never answered promptly gets little patience: a few requests to it that hang would
+        fill all the threads there are.
+        """
+        waited_for = attempts.flying.longer_than(UNSURE_MS / 1000)
+        if not (self._slow or waited_for):
+            return frozenset()
+        hanging = attempts.flying.longer_than(SLOW_MS / 1000)
         now = time.monotonic()
         with self._lock:
             self._slow = {key: until for key, until in self._slow.items() if until > now}
-            return frozenset(self._slow) | waited_for
+            unsure = {one for one in waited_for if self._prompt.get(one, 0.0) <= now}
+            return frozenset(self._slow) | unsure | hanging
 
     def learn(self, batch: Batch) -> None:
         """Note how long each target took."""

@@ -130,8 +130,13 @@ def test_a_target_that_has_us_wait_is_slow_before_it_answers(monkeypatch):
     thread = threading.Thread(target=lambda: attempts.try_all([parcel("dlv_1")], send))
     thread.start()
     began.wait(10)
-    monkeypatch.setattr("webhooks.pace.SLOW_MS", 1)
+    assert pace.slow() == frozenset()
+    monkeypatch.setattr("webhooks.pace.UNSURE_MS", 1)
     time.sleep(0.01)
+    assert pace.slow() == {"ep_1"}
+    pace._prompt["ep_1"] = float("inf")
+    assert pace.slow() == frozenset(), "one that was prompt so far may take its time for once"
+    monkeypatch.setattr("webhooks.pace.SLOW_MS", 1)
     assert pace.slow() == {"ep_1"}
     end.set()
     thread.join()
