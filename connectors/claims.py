@@ -18,7 +18,7 @@ LEASE_SECONDS = 60
 # found among fewer and fewer, and the innocent are not set aside along with it.
 TOGETHER = (50, 12, 3)
 MAX_CRASHES = 7
-SUSPECT_SHARE = 0.1
+SUSPECT_SHARE = 0.25
 LANES_PER_LOOK = 64
 READY = ("due", "waiting")
 

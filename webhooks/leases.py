@@ -33,7 +33,7 @@ BATCH = 50
 # found among fewer and fewer, and the innocent are not parked along with it.
 TOGETHER = (50, 12, 3)
 MAX_DELIVERY_CRASHES = 7
-SUSPECT_SHARE = 0.1
+SUSPECT_SHARE = 0.25
 # Requests of one claim that are under way to an endpoint at once, unless its owner says otherwise.
 IN_FLIGHT_PER_ENDPOINT = 8
 _TENANTS = 200

@@ -168,6 +168,8 @@ class Stage:
 
     def close(self) -> None:
         """End everything that was started."""
+        if self.private is not None:
+            os.environ["YANGFAN_TEST_POSTGRES"] = self.private.postgres.url
         self.closing.close()
 
     # --- victims ---------------------------------------------------------------------------------
