@@ -39,6 +39,7 @@ T = TypeVar("T")
 RESTED_SECONDS = 1.0
 CLOCK_SECONDS = 1.0
 _TICKING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while a machine sleeps
+_NOTICE = {"keepalives_idle": 15, "tcp_user_timeout": 20_000}  # a server gone without a word
 GROUP_LIMIT = 200  # callers whose work may share one commit
 _logger = log.get_logger(__name__)
 
@@ -147,7 +148,7 @@ def _connect_postgres(
 ) -> Engine:
     # with a commit in every statement there is nothing to roll back when a connection comes back
     plainly = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None} if is_plain else {}
-    told = {"connect_timeout": 3, "autocommit": is_plain, **options}
+    told = {"connect_timeout": 3, "autocommit": is_plain, **_NOTICE, **options}
     sizes = {"pool_size": kept, "max_overflow": max(0, most - kept), "pool_timeout": 5}
     engine = create_engine(url, connect_args=told, **sizes, **plainly)  # type: ignore[arg-type]
 

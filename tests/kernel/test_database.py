@@ -234,3 +234,12 @@ def test_our_own_mistakes_are_not_called_an_outage(database):
         session.execute(text("SELECT * FROM no_such_table"))
     assert not isinstance(caught.value, StoreUnavailable)
     write(lambda session: session.execute(text("SELECT 1")))  # and the writer lives on
+
+
+def test_a_server_that_is_gone_without_a_word_is_noticed(database):
+    """Otherwise a thread that waits for an answer would wait for two hours."""
+    if database.url.startswith("sqlite"):
+        pytest.skip("SQLite has no server")
+    with reading(EVERY) as session:
+        told = session.connection().connection.driver_connection.info.get_parameters()
+    assert (told["keepalives_idle"], told["tcp_user_timeout"]) == ("15", "20000")
