@@ -9,7 +9,7 @@ from sqlalchemy import Connection, create_engine, update
 
 from connectors.tables import RUN
 from kernel import clock
-from webhooks.tables import DELIVERY, ENDPOINT
+from webhooks.tables import DELIVERY, ENDPOINT, EVENT
 
 
 def hurry(url: str) -> None:
@@ -25,8 +25,9 @@ def hurry(url: str) -> None:
 def _bring_forward(connection: Connection) -> None:
     now = clock.now()
     for table, column, states in (
-        (DELIVERY, "next_at", ("waiting",)),
-        (RUN, "next_at", ("waiting",)),
+        (EVENT, "next_at", ("waiting",)),
+        (DELIVERY, "next_at", ("due", "waiting")),
+        (RUN, "next_at", ("due", "waiting")),
         (ENDPOINT, "circuit_at", ("active",)),
     ):
         column_of: Any = table.c[column]
