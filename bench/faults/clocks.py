@@ -31,7 +31,7 @@ def skew(stage: Stage) -> Callable[[], dict[str, Any]]:
     """
 
     def fault() -> dict[str, Any]:
-        stage.is_in_a_hurry = True
+        stage.is_in_a_hurry = stage.senders.tries_stale_again = True
         stage.restart(0, wrong_by(HOUR), _STARTER)
         stage.senders.clock_off = HOUR
         for number in range(1, len(stage.victims)):
@@ -44,6 +44,7 @@ def skew(stage: Stage) -> Callable[[], dict[str, Any]]:
             stage.restart(number)
         stage.hub.wait_ready(stage.victims[0])
         time.sleep(SKEWED_SECONDS / 3)
+        stage.senders.tries_stale_again = False
         return {
             "web_s": HOUR,
             "workers_s": None if stage.mode == EMBEDDED else -HOUR,

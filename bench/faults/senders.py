@@ -46,6 +46,7 @@ class Senders:
         self.door, self.ledger, self.shop, self.seed = door, ledger, shop, seed
         self.answers = Answers()
         self.clock_off = 0  # seconds that the senders' clock is wrong by
+        self.tries_stale_again = False  # while a clock is being set, a refusal for it is no end
         self._url = f"http://127.0.0.1:{door.port}{door.path}"
         self._done, self._given_up = threading.Event(), threading.Event()
         self._lock = threading.Lock()
@@ -126,6 +127,10 @@ class Senders:
                     number = numbers[one.get("index", place)]
                     self.ledger.note_accepted(number, one["id"])
                 return
+            is_stale = answer is not None and answer.status_code == 401
+            if is_stale and self.tries_stale_again:
+                time.sleep(AGAIN_SECONDS)
+                continue
             if answer is not None and answer.status_code < 500:
                 self.answers.refused.append((answer.status_code, answer.text[:300]))
                 return
