@@ -113,6 +113,9 @@ def _connect_sqlite(url: str, begin: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
+        driver = connection.connection
+        if driver.in_transaction:  # a commit for which the disk had no room left it behind
+            driver.rollback()
         connection.exec_driver_sql(begin)
 
     return engine
@@ -323,28 +326,19 @@ def _start_writer(store: _Store) -> None:
 
 
 def _write_for_ever(store: _Store) -> None:
-    connection: Connection | None = None
     while True:
         jobs = [store.jobs.get()]
         with store.write_lock:
             # whatever arrived while the lock or the last commit held us goes along
             while len(jobs) < GROUP_LIMIT and not store.jobs.empty():
                 jobs.append(store.jobs.get())
-            try:
-                if connection is None or connection.invalidated:
-                    with _outages():
-                        connection = store.writer.connect()
-            except Exception as error:  # noqa: BLE001 - told to the callers
-                for job in jobs:
-                    job.future.set_exception(error)
-            else:
-                _commit_together(connection, jobs)
+            _commit_together(store.writer, jobs)
 
 
-def _commit_together(connection: Connection, jobs: Sequence[_Job]) -> None:
+def _commit_together(writer: Engine, jobs: Sequence[_Job]) -> None:
     """Commit many callers' work as one; when one of them fails, each does it again alone."""
     try:
-        results = _commit(connection, jobs)
+        results = _commit(writer, jobs)
     except StoreUnavailable as error:
         for job in jobs:
             job.future.set_exception(error)
@@ -353,16 +347,17 @@ def _commit_together(connection: Connection, jobs: Sequence[_Job]) -> None:
             jobs[0].future.set_exception(error)
         else:
             for job in jobs:
-                _commit_together(connection, [job])
+                _commit_together(writer, [job])
     else:
         for job, result in zip(jobs, results, strict=True):
             job.future.set_result(result)
 
 
-def _commit(connection: Connection, jobs: Sequence[_Job]) -> list[Any]:
+def _commit(writer: Engine, jobs: Sequence[_Job]) -> list[Any]:
     _inside.busy = True
     try:
-        with _outages(), _open_session(connection) as session:
+        # checked out anew each time: a transaction that a full disk broke off would bar the next
+        with _outages(), writer.connect() as connection, _open_session(connection) as session:
             results = []
             for job in jobs:
                 results.append(job.work(session))
