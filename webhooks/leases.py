@@ -31,8 +31,8 @@ LEASE_SECONDS = 60
 BATCH = 50
 # How many of those that were in so many crashes go together: one that kills its worker is soon
 # found among fewer and fewer, and the innocent are not parked along with it.
-TOGETHER = (50, 12, 3)
-MAX_DELIVERY_CRASHES = 7
+TOGETHER = (50, 8)
+MAX_DELIVERY_CRASHES = 5
 SUSPECT_SHARE = 0.25
 # Requests of one claim that are under way to an endpoint at once, unless its owner says otherwise.
 IN_FLIGHT_PER_ENDPOINT = 8

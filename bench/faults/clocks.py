@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bench.faults.private_servers import wait_until
 from bench.faults.stage import EMBEDDED, Stage
 
 HOUR = 3600
@@ -32,6 +33,8 @@ def skew(stage: Stage) -> Callable[[], dict[str, Any]]:
 
     def fault() -> dict[str, Any]:
         stage.is_in_a_hurry = stage.senders.tries_stale_again = True
+        stage.senders.rests_shop = True
+        wait_until(lambda: len(set(stage.documents()[:2])) == 1, 30)
         stage.restart(0, wrong_by(HOUR), _STARTER)
         stage.senders.clock_off = HOUR
         for number in range(1, len(stage.victims)):
@@ -44,7 +47,7 @@ def skew(stage: Stage) -> Callable[[], dict[str, Any]]:
             stage.restart(number)
         stage.hub.wait_ready(stage.victims[0])
         time.sleep(SKEWED_SECONDS / 3)
-        stage.senders.tries_stale_again = False
+        stage.senders.tries_stale_again = stage.senders.rests_shop = False
         return {
             "web_s": HOUR,
             "workers_s": None if stage.mode == EMBEDDED else -HOUR,

@@ -12,7 +12,7 @@ from bench.faults.stage import Stage
 from bench.faults.starter import MARKS
 from bench.hub import Client
 
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 360
 _STARTER = ("-m", "bench.faults.starter")
 _TOLD = {"FAULTS_AT": json.dumps({"poison": True})}
 

@@ -128,8 +128,7 @@ def test_deliveries_that_were_in_crashes_go_in_ever_smaller_parties(monkeypatch)
         )
         sizes.append(len(pairs))
         write(lambda session: leases.release(session, "wrk_dead"))
-    assert sizes[0] == 12
-    assert max(sizes) <= 12
+    assert sizes[0] == max(sizes) == leases.TOGETHER[1]
     parked = [row for row in make.rows(Delivery) if row.state == "parked"]
     assert len(parked) <= 1, "the innocent are not parked along with it"
 
