@@ -2,7 +2,7 @@
 
 What is sent and not written down when a process dies goes out again. Whoever died a moment ago may
 die again, and whoever has lived for a while is likely to live as long again: so a process starts
-with one request at a time and may have more of them under way with every second of its age.
+with one request at a time and may have ever more of them under way as it ages.
 """
 
 import os
@@ -10,9 +10,9 @@ import threading
 import time
 from dataclasses import dataclass
 
-# Until this age one at a time; then one more every second, and from GROWN_SECONDS on no bound.
-ONE_AT_A_TIME_SECONDS = 3.0
-GROWN_SECONDS = 20.0
+# Until this age one at a time; then one more every other second, from GROWN_SECONDS on no bound.
+ONE_AT_A_TIME_SECONDS, ONE_MORE_SECONDS = 3.0, 2.0
+GROWN_SECONDS = 60.0
 # A target that takes longer holds nobody up: what is under way to it is no longer counted.
 PATIENCE_SECONDS = 0.25
 
@@ -86,7 +86,9 @@ def is_young() -> bool:
 
 
 def _bound() -> int:
-    return max(1, int(age_seconds() - ONE_AT_A_TIME_SECONDS) + 1) if is_young() else 1_000_000
+    if not is_young():
+        return 1_000_000
+    return 1 + int(max(0.0, age_seconds() - ONE_AT_A_TIME_SECONDS) / ONE_MORE_SECONDS)
 
 
 def take_share(wanted: int) -> Share:
