@@ -197,7 +197,7 @@ class _Drain:
         self.stages = {stage.name: stage for stage in (*self._own_stages(), *STAGES)}
         self.unsure = set(self.stages)  # stages that may have something to do
         self.again: set[str] = set()  # stages that moved nothing and shall look again
-        self.probed_at = time.monotonic()
+        self.probed_at = self.retried_at = time.monotonic()
 
     def _own_stages(self) -> tuple[Stage, ...]:
         return (
@@ -340,14 +340,14 @@ class _Drain:
         return not starts or (is_hanging and len(starts) < SAME_STAGE)
 
     def _start_stages(self, *, is_busy: bool) -> None:
-        # while events are flowing, retries can wait for the next breath
-        able = [
-            self.stages[name]
-            for name in sorted(filter(self._may_start, self.unsure))
-            if not (is_busy and name in ("due", "slow"))
-        ]
-        if not able:
+        # while events are flowing, retries can wait for the next breath, but not for long
+        rests = is_busy and time.monotonic() - self.retried_at < PROBE_SECONDS
+        names = sorted(filter(self._may_start, self.unsure - ({"due", "slow"} if rests else set())))
+        if not names:
             return
+        if not rests:
+            self.retried_at = time.monotonic()
+        able = [self.stages[name] for name in names]
         with reading(EVERY) as session:
             due = [stage for stage in able if stage.is_due(session)]
         self.unsure -= {stage.name for stage in able}

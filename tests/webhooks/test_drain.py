@@ -626,3 +626,16 @@ def test_no_processs_clock_moves_what_is_due(database, monkeypatch):
     (waiting,) = make.rows(Delivery)
     assert waiting.state == "waiting"
     assert waiting.next_at < true() + timedelta(seconds=30)
+
+
+def test_retries_do_not_wait_for_ever_while_events_are_flowing(monkeypatch):
+    one = drain._Drain("w1", answering(OK))
+    started = []
+    monkeypatch.setattr(one, "_start", lambda name, _work: started.append(name))
+    one_delivery()
+    routed_by("w1", room=0)
+    one._start_stages(is_busy=True)
+    assert started == [], "they can wait for a breath"
+    one.retried_at -= drain.PROBE_SECONDS
+    one._start_stages(is_busy=True)
+    assert started == ["due"]
