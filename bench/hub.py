@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent
+STARTER = ("-c", "from marketplace.cli import run; run()")
 
 
 def free_ports(count: int) -> int:
@@ -68,11 +69,13 @@ class Hub:
         self.log = (self.folder / "hub.log").open("ab")
 
     def run(
-        self, *command: str, environment: Mapping[str, str] | None = None
+        self,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        starter: Sequence[str] = STARTER,
     ) -> subprocess.Popen[bytes]:
         """Start `yangfan …` in a session of its own, so that a kill takes its children along."""
-        starter = "from marketplace.cli import run; run()"
-        return self._start("-c", starter, *command, environment=environment)
+        return self._start(*starter, *command, environment=environment)
 
     def run_vendors(self) -> subprocess.Popen[bytes]:
         """Start the demo vendors on their own, so that the hub's end is not theirs."""
@@ -95,6 +98,11 @@ class Hub:
         )
         self.processes.append(process)
         return process
+
+    @property
+    def database_url(self) -> str:
+        """Where this hub keeps its data."""
+        return self.environment["YANGFAN_DATABASE_URL"]
 
     def start(self, *, timeout_seconds: float = 60) -> float:
         """Start the hub, wait until it answers, return the seconds that took."""

@@ -15,7 +15,7 @@ from connectors.flow_documents import action_of
 from connectors.stepping import Call, Moving
 from kernel.database import EVERY, reading
 from kernel.errors import NotFound
-from webhooks import drain
+from webhooks import drain, youth
 from webhooks.ready import ReadyEvent
 
 BATCH = 50
@@ -47,15 +47,18 @@ def _move(worker_id: str, ready: list[Moving], *, takes_more: bool) -> int:
     taken, began = len(ready), time.monotonic()
     flight = lanes.Flight()
     while ready or flight:
-        rested = _work(worker_id, ready, flight, waits=not takes_more)
-        landed = flight.land(PATIENCE_SECONDS if ready else LOOK_SECONDS)
+        share = youth.take_share(len(ready))
+        going, later = ready[: share.size], ready[share.size :]
+        rested = _work(worker_id, going, flight, waits=not (takes_more or later))
+        landed = flight.land(PATIENCE_SECONDS if going else LOOK_SECONDS)
         for landing in landed:
             landing.apply()
         rested += [landing.call.moving for landing in landed]
         goes_on = time.monotonic() - began < HAND_OVER_SECONDS and not drain.is_stopping()
         ready, handed = recording.record_and_take(worker_id, rested, takes=goes_on)
-        ready += loading.load(handed)
+        ready += loading.load(handed) + later
         taken += len(handed)
+        share.give_back()
         if takes_more and flight and not ready and time.monotonic() - began < TURN_SECONDS:
             # only slow apps are in the air: others need not wait for them
             ready = take(worker_id, BATCH - flight.size)

@@ -18,9 +18,9 @@ from kernel.database import EVERY, reading, store_now, write
 LEASE_SECONDS = 60
 # How many of those that were in so many crashes go together: one that kills its worker is soon
 # found among fewer and fewer, and the innocent are not set aside along with it.
-TOGETHER = (50, 12, 3)
-MAX_CRASHES = 7
-SUSPECT_SHARE = 0.1
+TOGETHER = (50, 8)
+MAX_CRASHES = 5
+SUSPECT_SHARE = 0.25
 LANES_PER_LOOK = 64
 READY = ("due", "waiting")
 

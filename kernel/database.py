@@ -38,6 +38,7 @@ T = TypeVar("T")
 RESTED_SECONDS = 1.0
 CLOCK_SECONDS = 1.0
 _TICKING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while a machine sleeps
+_NOTICE = {"keepalives_idle": 15, "tcp_user_timeout": 20_000}  # a server gone without a word
 GROUP_LIMIT = 200  # callers whose work may share one commit
 _logger = log.get_logger(__name__)
 
@@ -111,6 +112,9 @@ def _connect_sqlite(url: str, begin: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
+        driver = connection.connection
+        if driver.in_transaction:  # a commit for which the disk had no room left it behind
+            driver.rollback()
         connection.exec_driver_sql(begin)
 
     return engine
@@ -148,7 +152,7 @@ def _connect_postgres(
 
     # with a commit in every statement there is nothing to roll back when a connection comes back
     plainly = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None} if is_plain else {}
-    told = {"connect_timeout": 3, "autocommit": is_plain, **options}
+    told = {"connect_timeout": 3, "autocommit": is_plain, **_NOTICE, **options}
     sizes = {"pool_size": kept, "max_overflow": max(0, most - kept), "pool_timeout": 5}
     engine = create_engine(url, connect_args=told, **sizes, **plainly)  # type: ignore[arg-type]
 
@@ -323,28 +327,19 @@ def _start_writer(store: _Store) -> None:
 
 
 def _write_for_ever(store: _Store) -> None:
-    connection: Connection | None = None
     while True:
         jobs = [store.jobs.get()]
         with store.write_lock:
             # whatever arrived while the lock or the last commit held us goes along
             while len(jobs) < GROUP_LIMIT and not store.jobs.empty():
                 jobs.append(store.jobs.get())
-            try:
-                if connection is None or connection.invalidated:
-                    with _outages():
-                        connection = store.writer.connect()
-            except Exception as error:  # noqa: BLE001 - told to the callers
-                for job in jobs:
-                    job.future.set_exception(error)
-            else:
-                _commit_together(connection, jobs)
+            _commit_together(store.writer, jobs)
 
 
-def _commit_together(connection: Connection, jobs: Sequence[_Job]) -> None:
+def _commit_together(writer: Engine, jobs: Sequence[_Job]) -> None:
     """Commit many callers' work as one; when one of them fails, each does it again alone."""
     try:
-        results = _commit(connection, jobs)
+        results = _commit(writer, jobs)
     except StoreUnavailable as error:
         for job in jobs:
             job.future.set_exception(error)
@@ -353,16 +348,17 @@ def _commit_together(connection: Connection, jobs: Sequence[_Job]) -> None:
             jobs[0].future.set_exception(error)
         else:
             for job in jobs:
-                _commit_together(connection, [job])
+                _commit_together(writer, [job])
     else:
         for job, result in zip(jobs, results, strict=True):
             job.future.set_result(result)
 
 
-def _commit(connection: Connection, jobs: Sequence[_Job]) -> list[Any]:
+def _commit(writer: Engine, jobs: Sequence[_Job]) -> list[Any]:
     _inside.busy = True
     try:
-        with _outages(), _open_session(connection) as session:
+        # checked out anew each time: a transaction that a full disk broke off would bar the next
+        with _outages(), writer.connect() as connection, _open_session(connection) as session:
             results = []
             for job in jobs:
                 results.append(job.work(session))

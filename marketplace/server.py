@@ -24,7 +24,7 @@ from marketplace import assets, balance, hearing, hooks
 from marketplace.app import create_app
 from marketplace.front import Front, Protocol
 from marketplace.watching import HUNG
-from webhooks import drain, inbox, ledger, workers
+from webhooks import drain, inbox, ledger, workers, youth
 
 _logger = log.get_logger(__name__)
 GRACE_SECONDS = 20  # for requests, when a process is asked to end
@@ -123,6 +123,7 @@ def _start_background(_worker: Any) -> None:
     keep_for_good()
     _show_life()
     ledger.keep_turning()
+    _begin_life()
     inbox.carry_on()
     queue.start_background()
 
@@ -133,6 +134,13 @@ def _show_life() -> None:
         workers.keep_beating()
     else:
         workers.name()
+
+
+def _begin_life() -> None:
+    """Be careful for a while where another process is gone without a word; else be grown up."""
+    workers.name()
+    if workers.is_wary():
+        youth.begin()
 
 
 def _announce(_server: Any) -> None:
@@ -231,6 +239,7 @@ def work() -> None:
     queue.become_consumer()
     _show_life()
     ledger.keep_turning()
+    _begin_life()
     queue.start_sweeping()
     hearing.listen()
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,5 +1,7 @@
 """Attempts: due deliveries are claimed, sent together and written down in one commit."""
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from sqlmodel import Session
 
 from kernel import clock, http, log
 from kernel.http import Failure, Request, Response
-from webhooks import leases
+from webhooks import leases, youth
 from webhooks.parcels import (
     Parcel,
     cloud_event,
@@ -30,9 +32,49 @@ _logger = log.get_logger(__name__)
 Send = Callable[[Sequence[Request]], Sequence[Response | Failure]]
 
 
+class Flying:
+    """Which targets were asked and have not answered yet."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._asked: dict[tuple[int, int], tuple[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, targets: Sequence[str]) -> None:
+        """Note a wave of this thread, by the places of its requests."""
+        now, thread = time.monotonic(), threading.get_ident()
+        with self._lock:
+            self._asked.update({(thread, n): (one, now) for n, one in enumerate(targets)})
+
+    def land(self, place: int, _answer: object = None) -> None:
+        """Note that a request of this thread's wave is answered."""
+        with self._lock:
+            self._asked.pop((threading.get_ident(), place), None)
+
+    def longer_than(self, seconds: float) -> set[str]:
+        """Name the targets that have not answered for so long."""
+        if not self._asked:
+            return set()
+        before = time.monotonic() - seconds
+        with self._lock:
+            return {target for target, since in self._asked.values() if since < before}
+
+
+flying = Flying()
+
+
+def _forget() -> None:
+    """Drop what a fork must not share: a lock, and what the parent's threads wait for."""
+    global flying
+    flying = Flying()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def send_together(requests: Sequence[Request]) -> Sequence[Response | Failure]:
     """Send a whole wave at once, so that it lasts no longer than its slowest target."""
-    return http.send_all(requests, limit=WAVE)
+    return http.send_all(requests, limit=WAVE, tell=flying.land)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +140,9 @@ def pack(
 def send_waves(parcels: Sequence[Parcel], send: Send = send_together) -> Iterator[Batch]:
     """Send in waves of a few per endpoint; stops asking an endpoint that gives no answer.
 
-    Gives what was tried every few milliseconds, to be written down before more is sent: whatever
-    is sent and not written down when a process dies goes out again.
+    Gives what was tried every few milliseconds, a young process after every wave, to be written
+    down before more is sent: whatever is sent and not written down when a process dies goes out
+    again.
     """
     began = gave = time.monotonic()
     waiting = list(parcels)
@@ -109,16 +152,18 @@ def send_waves(parcels: Sequence[Parcel], send: Send = send_together) -> Iterato
         if time.monotonic() - began > leases.LEASE_SECONDS / 2:
             batch.held_back += waiting  # the lease might not last for another wave
             break
-        wave, waiting = _next_wave(waiting)
+        share = youth.take_share(min(len(waiting), WAVE))
+        wave, waiting = _next_wave(waiting, share.size)
         for tried in try_all(wave, send):
             batch.tried.append(tried)
             if isinstance(tried.result, Failure) and tried.result.kind in _UNREACHABLE:
                 dead.add(tried.parcel.target.id)
         batch.held_back += [parcel for parcel in waiting if parcel.target.id in dead]
         waiting = [parcel for parcel in waiting if parcel.target.id not in dead]
-        if time.monotonic() - gave > GIVE_SECONDS:
+        if share.key is not None or time.monotonic() - gave > GIVE_SECONDS:
             yield batch
             batch, gave = Batch(), time.monotonic()
+        share.give_back()
     if batch.tried or batch.held_back:
         yield batch
 
@@ -128,7 +173,12 @@ def try_all(wave: Sequence[Parcel], send: Send) -> list[Tried]:
     now = clock.now()
     requests = [request_of(parcel, now) for parcel in wave]
     started = time.monotonic()
-    results = send(requests)
+    flying.begin([parcel.target.id for parcel in wave])
+    try:
+        results = send(requests)
+    finally:
+        for place in range(len(wave)):
+            flying.land(place)
     spent_ms = int((time.monotonic() - started) * 1000)
     return [
         Tried(parcel, request, result, now, result.elapsed_ms or spent_ms)
@@ -142,7 +192,7 @@ def try_once(parcel: Parcel) -> Tried:
     return batch.tried[0]
 
 
-def _next_wave(parcels: list[Parcel]) -> tuple[list[Parcel], list[Parcel]]:
+def _next_wave(parcels: list[Parcel], most: int) -> tuple[list[Parcel], list[Parcel]]:
     wave: list[Parcel] = []
     rest: list[Parcel] = []
     in_flight: dict[str, int] = {}
@@ -150,7 +200,7 @@ def _next_wave(parcels: list[Parcel]) -> tuple[list[Parcel], list[Parcel]]:
         taken = in_flight.get(parcel.target.id, 0)
         if (
             taken < (parcel.target.max_in_flight or leases.IN_FLIGHT_PER_ENDPOINT)
-            and len(wave) < WAVE
+            and len(wave) < most
         ):
             in_flight[parcel.target.id] = taken + 1
             wave.append(parcel)

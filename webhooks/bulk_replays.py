@@ -217,7 +217,7 @@ def _run(session: Session, row: BulkReplay, endpoint: Endpoint) -> int:
 
 def _feed(session: Session, row: BulkReplay, endpoint: Endpoint, most: int) -> int:
     """Let the next few events go, spread evenly over the turn; looks at a bounded number."""
-    started, at = 0, clock.now()
+    started, at = 0, store_now(session)
     for _ in range(_PAGES):
         page = _page(session, row, most - started)
         if not page:

@@ -13,7 +13,7 @@ from functools import partial
 
 from kernel import log
 from kernel.database import StoreUnavailable
-from webhooks import attempts, results, usage
+from webhooks import attempts, results, usage, youth
 from webhooks.attempts import Batch, Send
 from webhooks.fan_out import FIRST_ATTEMPTS, Routed
 from webhooks.pace import Pace
@@ -48,13 +48,12 @@ class _Load:
 pace = Pace()
 _pool: ThreadPoolExecutor | None = None
 _load = _Load()
-_born = time.monotonic()
 
 
 def _forget() -> None:
-    """Drop what a fork must not share: threads, locks and the age of the parent."""
-    global _pool, _load, _born
-    _pool, _load, _born = None, _Load(), time.monotonic()
+    """Drop what a fork must not share: threads and locks."""
+    global _pool, _load
+    _pool, _load = None, _Load()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -76,7 +75,7 @@ def room() -> int:
 
 
 def _most_rows() -> int:
-    return YOUNG_ROWS if time.monotonic() - _born < YOUNG_SECONDS else MOST_ROWS
+    return YOUNG_ROWS if youth.age_seconds() < YOUNG_SECONDS else MOST_ROWS
 
 
 def wait_for_room(rows: int, seconds: float) -> int:
@@ -87,10 +86,10 @@ def wait_for_room(rows: int, seconds: float) -> int:
     return room()
 
 
-def wait_until_done(seconds: float) -> None:
-    """Wait a while until nothing is being carried."""
+def wait_until_done(seconds: float) -> bool:
+    """Wait a while until nothing is being carried; False when something still is."""
     with _load.changed:
-        _load.changed.wait_for(lambda: not _load.jobs, seconds)
+        return _load.changed.wait_for(lambda: not _load.jobs, seconds)
 
 
 def carry(
@@ -139,7 +138,9 @@ def _send_routed(routed: Routed, send: Send) -> int:
 
 def send_and_record(parcels: list[Parcel], send: Send = attempts.send_together) -> int:
     """Send leased parcels and write down what came of them; returns how many were tried."""
-    return record_all(attempts.send_waves(parcels, send))
+    # who has not answered before, or not promptly, must not hold up the others
+    groups = pace.prompt_first(parcels)
+    return sum(record_all(attempts.send_waves(group, send)) for group in groups if group)
 
 
 def record_all(batches: Iterable[Batch]) -> int:

@@ -10,18 +10,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any
 
 from sqlmodel import Session
 
 from kernel import log
-from kernel.database import EVERY, StoreUnavailable, reading, write
-from kernel.errors import N_, Problem
+from kernel.database import EVERY, reading, write
 from kernel.settings import settings
 from webhooks import (
     attempts,
+    batches,
     carrying,
-    fan_out,
     lanes,
     leases,
     ordered,
@@ -153,7 +151,8 @@ def stop(patience_seconds: float = 0) -> None:
     deadline = time.monotonic() + patience_seconds
     while _bench.is_taken and time.monotonic() < deadline:
         time.sleep(0.02)
-    carrying.wait_until_done(max(0.0, deadline - time.monotonic()))
+    if carrying.wait_until_done(max(0.0, deadline - time.monotonic())) and patience_seconds:
+        workers.sign_off()
 
 
 def is_stopping() -> bool:
@@ -209,7 +208,7 @@ class _Drain:
         self.stages = {stage.name: stage for stage in (*self._own_stages(), *STAGES)}
         self.unsure = set(self.stages)  # stages that may have something to do
         self.again: set[str] = set()  # stages that moved nothing and shall look again
-        self.probed_at = time.monotonic()
+        self.probed_at = self.retried_at = time.monotonic()
         self.rests_until = 0.0
         self.spent: list[float] = []  # seconds of processor time, by jobs that ended
 
@@ -255,50 +254,10 @@ class _Drain:
     def _route_and_tire(self) -> int:
         """Route a batch; what that and carrying it out took is followed by a rest (pressure)."""
         began = time.thread_time()
-        count = self._route()
+        count = batches.route(self.worker_id, self._go_on)
         ended, self.spent = self.spent, []
         spent = time.thread_time() - began + sum(ended)
         self.rests_until = time.monotonic() + pressure.rest_after(spent)
-        return count
-
-    def _route(self) -> int:
-        """Route a batch of events; returns how many."""
-        slow, room = carrying.pace.slow(), carrying.room()
-
-        def work(session: Session) -> Routed:
-            return fan_out.route(session, ready.take(session), Routed(self.worker_id, room), slow)
-
-        try:
-            routed = write(work)
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - one bad event must not stop the others
-            _logger.warning("batch_not_routed", error=str(error)[:300])
-            return self._route_each()
-        self._go_on(routed)
-        return routed.count
-
-    def _route_each(self) -> int:
-        count = 0
-        with reading(EVERY) as session:
-            keys = ready.peek(session)
-        for key in keys:
-
-            def work(session: Session, key: tuple[str, str] = key) -> Routed:
-                event = ready.take_one(session, key)
-                return fan_out.route(session, event, Routed(self.worker_id))
-
-            try:
-                routed = write(work)
-            except StoreUnavailable:
-                raise
-            except Exception as error:
-                _logger.exception("event_not_routed", event_id=key[1])
-                said = _what_happened(error)
-                write(lambda session, key=key, said=said: ready.fail(session, key, said))  # type: ignore[misc]
-            else:
-                count += routed.count
-                self._go_on(routed)
         return count
 
     def _go_on(self, routed: Routed) -> None:
@@ -336,14 +295,14 @@ class _Drain:
         return not starts or (is_hanging and len(starts) < SAME_STAGE)
 
     def _start_stages(self, *, is_busy: bool) -> None:
-        # while events are flowing, retries can wait for the next breath
-        able = [
-            self.stages[name]
-            for name in sorted(filter(self._may_start, self.unsure))
-            if not (is_busy and name in ("due", "slow"))
-        ]
-        if not able:
+        # while events are flowing, retries can wait for the next breath, but not for long
+        rests = is_busy and time.monotonic() - self.retried_at < PROBE_SECONDS
+        names = sorted(filter(self._may_start, self.unsure - ({"due", "slow"} if rests else set())))
+        if not names:
             return
+        if not rests:
+            self.retried_at = time.monotonic()
+        able = [self.stages[name] for name in names]
         with reading(EVERY) as session:
             due = [stage for stage in able if stage.is_due(session)]
         self.unsure -= {stage.name for stage in able}
@@ -388,9 +347,3 @@ class _Drain:
             for some in found.endpoints
         ]
         return sum(job.result() for job in sends)
-
-
-def _what_happened(error: Exception) -> dict[str, Any]:
-    if isinstance(error, Problem):
-        return {"code": error.code, "detail": error.plain()[:500]}
-    return {"code": "routing_failed", "detail": N_("A step of the hub failed on this event")}

@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from kernel import clock
 from kernel.columns import one_of
+from kernel.database import store_now
 from kernel.ids import new_id
 from kernel.rows import Rows, insert_together
 from webhooks import conditions, lanes, leases
@@ -142,7 +143,7 @@ def _deliveries(
     endpoints, room = _endpoints(session, events, may_lock=routed.may_lock)
     if not endpoints:
         return None
-    now = clock.now()
+    now = store_now(session)
     lease = {
         "state": "leased",
         "lease_owner": leases.owner_name(routed.worker_id),

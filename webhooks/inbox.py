@@ -178,7 +178,8 @@ def _write(
 ) -> tuple[list[list[Accepted]], Routed | None]:
     """Store arrivals, and route them when there is room to carry them out here."""
     room = carrying.room() if goes_on and not drain.is_stopping() else 0
-    if room:
+    # a wary process leaves routing to a drain, which notes first what it is going to route
+    if room and workers.name() and not workers.is_wary():
         return _write_and_route(arrivals, deferred, room)
     tenants = {arrival.organization_id for arrival in arrivals}
     tenant = tenants.pop() if len(tenants) == 1 else EVERY

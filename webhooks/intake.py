@@ -53,14 +53,9 @@ CACHE_SECONDS = 3.0
 CACHE_LIMIT = 10_000
 MAX_RATIO = 100
 _KEPT_HEADERS = (
-    "user-agent",
-    "content-encoding",
-    "webhook-id",
-    "webhook-timestamp",
-    "x-github-event",
-    "x-github-delivery",
-    "ce-source",
-)
+    "user-agent", "content-encoding", "webhook-id", "webhook-timestamp", "x-github-event",
+    "x-github-delivery", "ce-source",
+)  # fmt: skip
 
 Check = Callable[[Any], Sequence[FieldError]]
 
@@ -110,10 +105,10 @@ def take_in(
     sender: str = "",
     examined: Judged | Problem | None = None,
 ) -> Received:
-    """Verify, judge and store what is posted to an address; `read(n)` gives at most n bytes.
+    """Verify, judge and store what is posted to an address; when it returns, it is committed.
 
-    `examined` is what `examine` found already; header names are lower case. Raises Problems for
-    what is refused, StoreUnavailable when nothing was stored. When it returns, it is committed.
+    `read(n)` gives at most n bytes, `examined` is what `examine` found already; header names are
+    lower case. Raises Problems for what is refused, StoreUnavailable when nothing was stored.
     """
     started = time.perf_counter()
     try:

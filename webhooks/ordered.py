@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from webhooks import attempts, lanes, leases, outcomes
+from webhooks import attempts, lanes, leases, outcomes, youth
 from webhooks.attempts import Batch, Send
 from webhooks.parcels import Parcel
 
@@ -43,15 +43,19 @@ def send(stretches: Iterable[Sequence[Parcel]], through: Send) -> Iterator[Batch
         if time.monotonic() - began > leases.LEASE_SECONDS / 2:
             batch.held_back += [parcel for stretch in left for parcel in stretch]
             break
-        wave = attempts.try_all([stretch[0] for stretch in left], through)
-        for stretch, tried in zip(left, wave, strict=True):
+        share = youth.take_share(len(left))
+        now = left[: share.size]
+        left = left[share.size :] + now
+        wave = attempts.try_all([stretch[0] for stretch in now], through)
+        for stretch, tried in zip(now, wave, strict=True):
             batch.tried.append(tried)
             del stretch[0]
             if outcomes.failure_of(tried.result) is not None:
                 batch.held_back += stretch
                 stretch.clear()
-        if time.monotonic() - gave > attempts.GIVE_SECONDS:
+        if share.key is not None or time.monotonic() - gave > attempts.GIVE_SECONDS:
             yield batch
             batch, gave = Batch(), time.monotonic()
+        share.give_back()
     if batch.tried or batch.held_back:
         yield batch

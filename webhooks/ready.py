@@ -2,6 +2,8 @@
 
 Taking marks them routed in the caller's transaction, which also writes what they cause: when it
 fails they are as new as before. Whom a router refused waits alone and is set aside in the end.
+So is what ends the process that routes it: a wary process notes first, in a commit of its own, what
+it is going to route, and who is found with such a note is routed alone from then on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from sqlmodel import Session
 from identity import suspensions
 from kernel.columns import Document
 from kernel.database import store_now
+from kernel.errors import N_
 from webhooks import shares
 from webhooks.tables import EVENT
 
@@ -22,6 +25,8 @@ BATCH = 50
 MAX_FAILURES = 3
 HELD_AT_ONCE = 500
 AGAIN_AFTER = timedelta(seconds=60)
+# A note of a process that is gone counts as a failure after this; routing takes much less.
+NOTED = timedelta(seconds=10)
 _TENANTS = 200
 
 # Jumps from tenant to tenant along the partial index instead of reading every ready row.
@@ -73,7 +78,8 @@ def of_rows(rows: Sequence[Mapping[str, Any]]) -> list[ReadyEvent]:
 
 _COLUMNS = [EVENT.c[name] for name in _NAMES]
 _FIRST = (
-    "SELECT id FROM event WHERE organization_id = :tenant AND state = 'new' ORDER BY id LIMIT :most"
+    "SELECT id FROM event WHERE organization_id = :tenant AND state = 'new' AND failure_count = 0 "
+    "ORDER BY id LIMIT :most"
 )
 
 
@@ -91,6 +97,7 @@ _TAKE = {
     "postgresql": _taking(f"id = ANY(ARRAY({_FIRST} FOR UPDATE SKIP LOCKED))"),
 }
 _TAKE_ONE = _taking("id = :id AND state = 'new'")
+_TAKE_NOTED = _taking("id = :id AND state = 'waiting' AND failure_count = :count")
 # in the index's order: PostgreSQL would else read the table, hoping to meet one soon
 _NEW = text(
     "SELECT organization_id, id FROM event WHERE state = 'new' AND organization_id NOT IN "
@@ -171,6 +178,84 @@ def take_one(session: Session, key: tuple[str, str]) -> list[ReadyEvent]:
     return [ReadyEvent(*row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An event that this process is about to route, and how often somebody began to."""
+
+    organization_id: str
+    id: str
+    count: int
+
+
+def note(session: Session, limit: int = BATCH) -> list[Noted]:
+    """Note some new events, fairly over tenants, that nobody has failed on."""
+    tenants = _waiting(session.connection())
+    found: list[Noted] = []
+    for tenant, share in shares.pick(tenants, limit).items() if tenants else ():
+        fresh = select(EVENT.c.id).where(EVENT.c.organization_id == tenant, _IS_NEW)
+        fresh = fresh.where(EVENT.c.failure_count == 0).order_by(EVENT.c.id).limit(share)
+        found += _note(session, tenant, fresh.with_for_update(skip_locked=True))
+    return found
+
+
+def note_suspect(session: Session) -> Noted | None:
+    """Note one event that somebody failed on; one that was begun too often is set aside.
+
+    None when there is nothing to route now.
+    """
+    first = select(EVENT.c.organization_id, EVENT.c.id, EVENT.c.failure_count)
+    first = first.where(_IS_NEW, EVENT.c.failure_count > 0)
+    first = first.order_by(EVENT.c.organization_id, EVENT.c.id).limit(1)
+    row = session.execute(first.with_for_update(skip_locked=True)).first()
+    if row is None:
+        return None
+    if row[2] < MAX_FAILURES:
+        same = select(EVENT.c.id).where(EVENT.c.organization_id == row[0], EVENT.c.id == row[1])
+        return _note(session, row[0], same)[0]
+    session.execute(
+        update(EVENT)
+        .where(EVENT.c.organization_id == row[0], EVENT.c.id == row[1], _IS_NEW)
+        .values(
+            state="quarantined",
+            problem=literal({"code": "routing_interrupted", "detail": _INTERRUPTED}, Document),
+        )
+    )
+    return None
+
+
+_IS_NEW = text("state = 'new'")  # word for word as the partial index has it
+_INTERRUPTED = N_("The hub stopped several times while it worked on this event")
+
+
+def _note(session: Session, tenant: str, which: Any) -> list[Noted]:
+    # told apart from the table's own rows, which PostgreSQL would else look up again and again
+    ids = session.execute(which).scalars().all()
+    rows = session.execute(
+        update(EVENT)
+        .where(EVENT.c.organization_id == tenant, EVENT.c.id.in_(ids), _IS_NEW)
+        .values(
+            state="waiting",
+            failure_count=EVENT.c.failure_count + 1,
+            next_at=store_now(session) + NOTED,
+        )
+        .returning(EVENT.c.id, EVENT.c.failure_count)
+    )
+    return [Noted(tenant, row[0], row[1]) for row in rows]
+
+
+def take_noted(session: Session, noted: Sequence[Noted]) -> list[ReadyEvent]:
+    """Take events that were noted, unless somebody else has found the notes too old."""
+    found = [
+        ReadyEvent(*row)
+        for one in noted
+        for row in session.connection().execute(
+            _TAKE_NOTED, {"tenant": one.organization_id, "id": one.id, "count": one.count}
+        )
+    ]
+    found.sort(key=lambda event: event.id)
+    return found
+
+
 def is_any(session: Session) -> bool:
     """Tell whether any event waits to be routed."""
     return bool(peek(session, 1))
@@ -186,16 +271,19 @@ def is_left(session: Session, seconds: float) -> bool:
     return oldest is not None and store_now(session) - oldest > timedelta(seconds=seconds)
 
 
-def fail(session: Session, key: tuple[str, str], problem: dict[str, Any]) -> None:
+def fail(
+    session: Session, key: tuple[str, str], problem: dict[str, Any], *, is_noted: bool = False
+) -> None:
     """Let an event that could not be routed wait alone; after a few times set it aside."""
-    is_last = EVENT.c.failure_count + 1 >= MAX_FAILURES
+    count = EVENT.c.failure_count + (0 if is_noted else 1)  # a note has counted already
     session.execute(
         update(EVENT)
-        .where(EVENT.c.organization_id == key[0], EVENT.c.id == key[1], EVENT.c.state == "new")
+        .where(EVENT.c.organization_id == key[0], EVENT.c.id == key[1])
+        .where(EVENT.c.state == ("waiting" if is_noted else "new"))
         .values(
-            state=case((is_last, "quarantined"), else_="waiting"),
+            state=case((count >= MAX_FAILURES, "quarantined"), else_="waiting"),
             problem=literal(problem, Document),
-            failure_count=EVENT.c.failure_count + 1,
+            failure_count=count,
             next_at=store_now(session) + AGAIN_AFTER,
         )
     )

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 
 from kernel import clock, queue
+from kernel.database import store_now
 from kernel.errors import N_, Conflict, Invalid
 from kernel.rows import insert_ignore
 from webhooks import circuits, conditions, deliveries, endpoints, events, lanes
@@ -45,7 +46,7 @@ def resend(session: Session, organization_id: str, delivery_id: str) -> Delivery
             state="waiting" if is_ordered else "due",
             ladder_step=0,
             crash_count=0,
-            next_at=None if is_ordered else clock.now(),
+            next_at=None if is_ordered else store_now(session),
             lane=lane,
         )
         .returning(DELIVERY.c.id)
@@ -180,7 +181,7 @@ def send_again(
                 missing.append((event, False))
     made = _make(session, endpoint, missing, bulk_replay_id)
     sent.started = len(afresh) + made
-    _start(session, endpoint, afresh, bulk_replay_id, at or clock.now())
+    _start(session, endpoint, afresh, bulk_replay_id, at or store_now(session))
     for delivery_id in unwanted:
         _set(session, endpoint, delivery_id, {"state": "cancelled", "next_at": None, "lane": None})
     return sent
@@ -211,7 +212,7 @@ def _make(
     """
     columns, rows = endpoint.model_dump(), []
     for event, is_wanted in page:
-        row = delivery_row((endpoint.organization_id, event.id, ""), columns, clock.now())
+        row = delivery_row((endpoint.organization_id, event.id, ""), columns, store_now(session))
         if not is_wanted:
             row |= {"state": "parked", "next_at": None, "last_problem": conditions.FAILED}
         elif endpoint.ordering != "none":

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlmodel import Session
 
-from kernel import clock, log
+from kernel import log
 from kernel.columns import one_of
-from kernel.database import EVERY, after_commit, reading, write, write_once
+from kernel.database import EVERY, after_commit, reading, store_now, write, write_once
 from kernel.http import Failure, Response
 from kernel.ids import new_id
 from kernel.rows import Rows, change_and_add, insert_rows
@@ -51,7 +51,7 @@ def _write_arrivals(batch: Batch) -> int:
     owner = batch.tried[0].parcel.lease_owner
 
     def work(session: Session) -> list[tuple[Any, ...]]:
-        now = clock.now()
+        now = store_now(session)
         tries = {tried.parcel.delivery_id: tried for tried in batch.tried}
         found: list[tuple[Any, ...]] = []
         for values in _alike([_change(tried, "active", now) for tried in batch.tried]):
@@ -116,7 +116,7 @@ def record(session: Session, batch: Batch) -> int:
     held_back = [p for p in batch.held_back if (p.organization_id, p.delivery_id) in ours]
     if len(ours) < len(parcels):
         _logger.warning("late_record_refused", count=len(parcels) - len(ours))
-    now = clock.now()
+    now = store_now(session)
     insert_rows(session.connection(), ATTEMPT, [_attempt(one, now) for one in tried])
     changes = [_change(t, rows[_target_key(t.parcel)].state, now) for t in tried]
     for parcel in held_back:

@@ -3,6 +3,8 @@
 A process signs on under a name of its own before it takes its first lease. Neighbours on the same
 machine are looked up among its processes; those elsewhere must beat, and who was not heard for a
 while, by the watch of whoever listens, counts as gone. Leases still end by themselves after that.
+Who ends in peace signs off. Whoever starts where another is gone without it is wary for a while: an
+event may have been the cause, and may come again.
 """
 
 import os
@@ -19,26 +21,28 @@ from sqlalchemy import delete, insert, select, update
 from sqlmodel import Session
 
 from kernel import log, queue
-from kernel.database import EVERY, reading, store_now, write
+from kernel.database import EVERY, StoreUnavailable, reading, store_now, write
 from kernel.ids import new_id
 from kernel.settings import VERSION, settings
 from webhooks.tables import WORKER
 
 BEAT_SECONDS = 3.0
 SILENT_SECONDS = 15.0
+WARY_SECONDS = 60.0
 # Each gives back what a worker of that name holds and returns how many rows that were.
 HOLDERS: list[Callable[[Session, str], int]] = []
 _logger = log.get_logger(__name__)
 
 _name: str | None = None
 _signing_on = threading.Lock()
+_wary_until = 0.0
 _heard: dict[str, tuple[int, float]] = {}  # worker → its last beat, and when we first saw that one
 
 
 def _forget() -> None:
     """Be somebody else after a fork."""
-    global _name, _signing_on
-    _name, _signing_on = None, threading.Lock()
+    global _name, _signing_on, _wary_until
+    _name, _signing_on, _wary_until = None, threading.Lock(), 0.0
     _heard.clear()
 
 
@@ -47,13 +51,28 @@ os.register_at_fork(after_in_child=_forget)
 
 def name() -> str:
     """Return this process's name; signs on first, so that nobody leases under an unknown name."""
-    global _name
+    global _name, _wary_until
     with _signing_on:
         if _name is None:
+            if gone():
+                _wary_until = time.monotonic() + WARY_SECONDS
             fresh = new_id("wrk")
             write(lambda session: _sign_on(session, fresh))
             _name = fresh
         return _name
+
+
+def is_wary() -> bool:
+    """Tell whether this process began where another had gone without a word, not long ago."""
+    return time.monotonic() < _wary_until
+
+
+def sign_off() -> None:
+    """Say that this process ends in peace and holds nothing; the store may be away."""
+    try:
+        write(lambda session: session.execute(delete(WORKER).where(WORKER.c.id == _name)))
+    except StoreUnavailable:
+        _logger.warning("not_signed_off")
 
 
 def _sign_on(session: Session, fresh: str) -> None:

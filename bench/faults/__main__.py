@@ -15,7 +15,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.faults import hostile, outages, ssrf, storms
+from bench.faults import (
+    boundaries,
+    clocks,
+    disks,
+    hostile,
+    networks,
+    outages,
+    poisons,
+    slow,
+    ssrf,
+    storms,
+)
+from bench.faults.judging import judge
 from bench.faults.private_servers import ServiceMissingError
 from bench.faults.stage import EMBEDDED, SCALED, Private, Stage, Verdict, private_servers
 
@@ -82,23 +94,67 @@ def _play_mode(
         except ServiceMissingError as missing:
             skipped.append(f"{mode}: {missing}")
             return
-        stage = Stage(mode, private)
-        closing.callback(stage.close)
-        for name, fault in _faults(stage, private, options.kills):
+        for name, prepare in _chapters(mode, private, Path(folder), options.kills, closing):
             if options.faults and name not in options.faults:
                 continue
-            verdict = verdicts[f"{mode} {name}"] = stage.play(fault)
-            say(f"{mode} {name}: {_in_words(verdict)}")
+            with ExitStack() as chapter:
+                try:
+                    stage, fault = prepare(chapter)
+                except ServiceMissingError as missing:
+                    skipped.append(f"{mode} {name}: {missing}")
+                    say(f"{mode} {name}: skipped: {missing}")
+                    continue
+                began = time.monotonic()
+                verdict = verdicts[f"{mode} {name}"] = stage.play(fault)
+                verdict.more["seconds"] = round(time.monotonic() - began)
+                say(f"{mode} {name}: {_in_words(verdict)}")
 
 
-def _faults(stage: Stage, private: Private | None, kills: int) -> Iterator[tuple[str, Fault]]:
-    yield "kills", storms.kills(stage, kills)
-    yield "deploys", storms.deploys(stage, max(3, kills // 8))
+Prepare = Callable[[ExitStack], tuple[Stage, Fault]]
+
+
+def _chapters(
+    mode: str, private: Private | None, folder: Path, kills: int, closing: ExitStack
+) -> Iterator[tuple[str, Prepare]]:
+    """Name what is tried in a mode: most of it on one stage, some of it on one of its own."""
+    stages: list[Stage] = []
+
+    def common(make: Callable[[Stage], Fault]) -> Prepare:
+        def prepare(_: ExitStack) -> tuple[Stage, Fault]:
+            if not stages:
+                stages.append(Stage(mode, private))
+                closing.callback(stages[0].close)
+            return stages[0], make(stages[0])
+
+        return prepare
+
+    def network(chapter: ExitStack) -> tuple[Stage, Fault]:
+        wires = networks.Wires(mode, private, chapter)
+        return wires.stage, wires.fault()
+
+    def disk_full(chapter: ExitStack) -> tuple[Stage, Fault]:
+        full = disks.Full(mode, private, chapter, folder)
+        return full.stage, full.fault()
+
+    for name, make in _faults(private, kills):
+        yield name, common(make)
+    yield "network", network
+    yield "disk_full", disk_full
+
+
+def _faults(private: Private | None, kills: int) -> Iterator[tuple[str, Callable[[Stage], Fault]]]:
+    times = max(1, kills // 20)
+    yield "kills", lambda stage: storms.kills(stage, kills)
+    yield "deploys", lambda stage: storms.deploys(stage, max(3, kills // 8))
     if private is not None:
-        yield "database", outages.database_crashes(stage, private, max(1, kills // 20))
-        yield "broker", outages.broker_crashes(stage, private, max(1, kills // 20))
-        yield "broker_alarm", outages.broker_alarm(stage, private)
-    yield "freeze", storms.freeze(stage)
+        yield "database", lambda stage: outages.database_crashes(stage, private, times)
+        yield "broker", lambda stage: outages.broker_crashes(stage, private, times)
+        yield "broker_alarm", lambda stage: outages.broker_alarm(stage, private)
+    yield "freeze", storms.freeze
+    yield "slow_targets", slow.targets
+    yield "poison", poisons.poison
+    yield "boundaries", boundaries.kills
+    yield "clock_skew", clocks.skew
 
 
 def _in_words(found: Verdict) -> str:
@@ -162,29 +218,6 @@ def _trouble(verdicts: dict[str, Verdict], figures: dict[str, Any]) -> Iterator[
     for part in ("ssrf", "hostile"):
         for line in figures.get(f"{part}_trouble", ()):
             yield f"{part}: {line}"
-
-
-def judge(name: str, one: Verdict) -> Iterator[str]:
-    """Say what a fault should not have caused."""
-    if one.changed:
-        yield f"{one.changed} copies differ from what was sent first"
-    if one.twice:
-        yield f"{one.twice} orders were processed twice by a receiver that knows ids"
-    if not one.accepted:
-        yield "nothing was accepted"
-    more = one.more
-    if set(more.get("answers_while_away", ())) - {"503", "none"}:
-        yield f"answered {more['answers_while_away']} while the database was away"
-    if more.get("retry_after") is False:
-        yield "a 503 said not when to try again"
-    if more.get("recovery_s", 0) > outages.RECOVER_SECONDS:
-        yield f"recovered after {more['recovery_s']} s"
-    if name.endswith(" deploys"):
-        for process, seconds in more["slowest_exit_s"].items():
-            if seconds > storms.EXIT_SECONDS:
-                yield f"{process} took {seconds} s to end, or had to be killed"
-        if one.duplicate_sends:
-            yield f"{one.duplicate_sends} were sent twice although nothing crashed"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Both are files as well, a line for each fact, written after the answer and on ar
 
 import hashlib
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class Arrival:
     digest: str
     count: int = 1
     is_changed: bool = False
+    at: float = field(default_factory=time.monotonic)  # of the first
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.accepted: dict[int, str] = {}  # order → the id the hub gave it
+        self.accepted_at: dict[int, float] = {}
         self.renamed: list[tuple[int, str, str]] = []  # orders that were given two ids
         self.endpoint, self.flow = Door(), Door()
         self.forged = 0
@@ -71,6 +74,7 @@ class Ledger:
         """Write down what a 2xx said; the same order must always have the same id."""
         with self.lock:
             known = self.accepted.setdefault(number, event_id)
+            self.accepted_at.setdefault(number, time.monotonic())
             if known != event_id:
                 self.renamed.append((number, known, event_id))
             self._sent.write(f"{event_id} {number}\n")
@@ -92,6 +96,20 @@ class Ledger:
                 "endpoint": [n for n, i in self.accepted.items() if i not in arrived],
                 "flow": [n for n in self.accepted if n not in self.flow.ids_of],
             }
+
+    def waits(self, first: int, end: int) -> list[float]:
+        """Return how long orders of these numbers took to the endpoint after they were accepted.
+
+        Seconds, the shortest first; those that have not come are left out.
+        """
+        with self.lock:
+            arrived = self.endpoint.arrivals
+            pairs = [
+                (self.accepted_at[n], arrived.get(self.accepted.get(n, "")))
+                for n in range(first, end)
+                if n in self.accepted_at
+            ]
+        return sorted(max(0.0, found.at - at) for at, found in pairs if found is not None)
 
     def close(self) -> None:
         """Close the files."""

@@ -23,13 +23,13 @@ def database_crashes(stage: Stage, private: Private, count: int) -> Callable[[],
             private.postgres.crash()
             until = time.monotonic() + AWAY_SECONDS
             while time.monotonic() < until:
-                answer = _knock(stage)
+                answer = knock(stage)
                 said.add("none" if answer is None else str(answer.status_code))
                 if answer is not None and answer.status_code == 503:
                     waits.add("Retry-After" in answer.headers)
                 time.sleep(0.2)
             private.postgres.start()
-            slowest = max(slowest, _until_accepted(stage))
+            slowest = max(slowest, until_accepted(stage))
         return {
             "crashes": count,
             "answers_while_away": sorted(said),
@@ -40,7 +40,7 @@ def database_crashes(stage: Stage, private: Private, count: int) -> Callable[[],
     return fault
 
 
-def _knock(stage: Stage) -> requests.Response | None:
+def knock(stage: Stage) -> requests.Response | None:
     """Send a message of its own and return the answer; a late 2xx is accepted as usual."""
     numbers = stage.senders.take_numbers(1)
     answer = stage.senders.knock(numbers)
@@ -49,7 +49,7 @@ def _knock(stage: Stage) -> requests.Response | None:
     return answer
 
 
-def _until_accepted(stage: Stage) -> float:
+def until_accepted(stage: Stage) -> float:
     """Return how long it takes until something is accepted again."""
     started = time.monotonic()
     wait_until(lambda: stage.senders.answers.last_accepted_at > started, 60)

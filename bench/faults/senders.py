@@ -45,6 +45,9 @@ class Senders:
     def __init__(self, door: Door, ledger: Ledger, shop: Client | None, seed: int = 1) -> None:
         self.door, self.ledger, self.shop, self.seed = door, ledger, shop, seed
         self.answers = Answers()
+        self.clock_off = 0  # seconds that the senders' clock is wrong by
+        self.rests_shop = False  # it signs by the right time, and gives up what is refused for it
+        self.tries_stale_again = False  # while a clock is being set, a refusal for it is no end
         self._url = f"http://127.0.0.1:{door.port}{door.path}"
         self._done, self._given_up = threading.Event(), threading.Event()
         self._lock = threading.Lock()
@@ -78,11 +81,17 @@ class Senders:
         self._threads.clear()
         self._given_up.clear()
 
-    def knock(self, numbers: range) -> requests.Response | None:
+    def knock(self, numbers: range, clock_off: int | None = None) -> requests.Response | None:
         """Send one message once and return the answer, None when there was none."""
         body = orders.body(numbers, self.seed, as_array=False)
+        return self.post_once(f"msg_{self._run}_{numbers.start}", body, clock_off)
+
+    def post_once(
+        self, message_id: str, body: bytes, clock_off: int | None = None
+    ) -> requests.Response | None:
+        """Send a body once and return the answer, None when there was none."""
         with requests.Session() as http:
-            return self._post(http, f"msg_{self._run}_{numbers.start}", body)
+            return self._post(http, message_id, body, clock_off)
 
     def take_numbers(self, count: int) -> range:
         """Return numbers for new orders."""
@@ -119,6 +128,10 @@ class Senders:
                     number = numbers[one.get("index", place)]
                     self.ledger.note_accepted(number, one["id"])
                 return
+            is_stale = answer is not None and answer.status_code == 401
+            if is_stale and self.tries_stale_again:
+                time.sleep(AGAIN_SECONDS)
+                continue
             if answer is not None and answer.status_code < 500:
                 self.answers.refused.append((answer.status_code, answer.text[:300]))
                 return
@@ -126,10 +139,11 @@ class Senders:
         self.answers.unaccepted += 1
 
     def _post(
-        self, http: requests.Session, message_id: str, body: bytes
+        self, http: requests.Session, message_id: str, body: bytes, clock_off: int | None = None
     ) -> requests.Response | None:
         assert self.door.secret is not None
-        headers = orders.signature_headers(self.door.secret, message_id, body, int(time.time()))
+        at = int(time.time()) + (self.clock_off if clock_off is None else clock_off)
+        headers = orders.signature_headers(self.door.secret, message_id, body, at)
         headers["Content-Type"] = "application/json"
         started = time.monotonic()
         try:
@@ -150,4 +164,6 @@ class Senders:
         assert self.shop is not None
         while not self._done.wait(0.5):
             count = int(SHOP_PER_SECOND / 2)
+            if self.rests_shop:
+                continue
             self.shop.call("POST", "/_mock/emit", {"trigger": "order_paid", "count": count})

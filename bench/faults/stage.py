@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,16 @@ from typing import Any
 import requests
 
 from bench import firms, orders, servers
+from bench.faults.hurry import hurry
 from bench.faults.ledger import Ledger
 from bench.faults.private_servers import Postgres, RabbitMQ, wait_until
 from bench.faults.receiver import Receiver
 from bench.faults.senders import Senders
-from bench.hub import Client, Hub
+from bench.hub import STARTER, Client, Hub, free_ports
 
 SETTLE_SECONDS = 120
+HURRY_SECONDS = 3.0
+VENDOR_TRIES = 3  # a minute each, on a machine that may be very busy
 EMBEDDED, SCALED = "embedded", "scaled"
 
 
@@ -68,45 +71,54 @@ class Stage:
         private: Private | None = None,
         *,
         database_port: int | None = None,
-        receiver_port: int | None = None,
+        broker_port: int | None = None,
+        receiver_port: Callable[[int], int] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        """Start it all; `receiver_port` gives the port in front of the receiver's."""
         self.mode, self.private = mode, private
+        self.database: servers.Database | None = None
+        self.is_in_a_hurry = False
         self.closing = ExitStack()
         self.victims: list[subprocess.Popen[bytes]] = []
         self._told_lost = 0
         with ExitStack() as made:
             more = dict(environment or {})
             if mode == SCALED:
-                more |= self._scaled(made, database_port)
+                more |= self._scaled(made, database_port, broker_port) | (environment or {})
             self.hub = Hub(more)
             made.callback(self._end)
-            allowed = [self.hub.sink_port, *([receiver_port] if receiver_port else [])]
+            self.slow_port = free_ports(1)
+            port = receiver_port(self.hub.sink_port) if receiver_port else self.hub.sink_port
             self.hub.environment["YANGFAN_OUTBOUND_ALLOW"] = ",".join(
-                f"127.0.0.1:{port}" for port in allowed
+                f"127.0.0.1:{one}" for one in sorted({self.hub.sink_port, port, self.slow_port})
             )
             self.ledger = Ledger(self.hub.folder / "ledger")
             self.receiver = Receiver(self.hub.sink_port, self.ledger)
             made.callback(self.receiver.stop)
             made.callback(self.ledger.close)
             self._start_all()
-            self._found(f"http://127.0.0.1:{receiver_port or self.hub.sink_port}")
+            self._found(f"http://127.0.0.1:{port}")
             self.closing = made.pop_all()
 
     # --- setting up ------------------------------------------------------------------------------
 
-    def _scaled(self, made: ExitStack, database_port: int | None) -> dict[str, str]:
+    def _scaled(
+        self, made: ExitStack, database_port: int | None, broker_port: int | None
+    ) -> dict[str, str]:
         assert self.private is not None
         os.environ["YANGFAN_TEST_POSTGRES"] = self.private.postgres.url
         name = f"yangfan_faults_{random.randrange(10**6)}"
-        database = made.enter_context(servers.database(name))
-        url = database.app_url
+        self.database = database = made.enter_context(servers.database(name))
+        url, broker = database.app_url, self.private.rabbitmq.url
         if database_port:
             url = url.replace(f":{self.private.postgres.port}/", f":{database_port}/")
+        if broker_port:
+            broker = broker.replace(f":{self.private.rabbitmq.port}/", f":{broker_port}/")
         return {
             "YANGFAN_DATABASE_URL": url,
             "YANGFAN_OWNER_DATABASE_URL": database.owner_url,
-            "YANGFAN_BROKER_URL": self.private.rabbitmq.url,
+            "YANGFAN_BROKER_URL": broker,
             "YANGFAN_WEB_PROCESSES": "2",
         }
 
@@ -156,21 +168,33 @@ class Stage:
 
     def close(self) -> None:
         """End everything that was started."""
+        if self.private is not None:
+            os.environ["YANGFAN_TEST_POSTGRES"] = self.private.postgres.url
         self.closing.close()
 
     # --- victims ---------------------------------------------------------------------------------
 
-    def restart(self, number: int, environment: Mapping[str, str] | None = None) -> None:
+    def restart(
+        self,
+        number: int,
+        environment: Mapping[str, str] | None = None,
+        starter: Sequence[str] = STARTER,
+    ) -> None:
         """Kill a process and start it again; number 0 is the web server, or all there is."""
         self.hub.kill(self.victims[number])
-        self.start(number, environment)
+        self.start(number, environment, starter)
 
-    def start(self, number: int, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        number: int,
+        environment: Mapping[str, str] | None = None,
+        starter: Sequence[str] = STARTER,
+    ) -> None:
         """Start a process in the place of one that has ended."""
         if self.victims[number] in self.hub.processes:
             self.hub.processes.remove(self.victims[number])
         command = "up" if number == 0 else "worker"
-        self.victims[number] = self.hub.run(command, environment=environment)
+        self.victims[number] = self.hub.run(command, environment=environment, starter=starter)
 
     def is_ready(self) -> bool:
         """Tell whether the web server answers."""
@@ -236,10 +260,26 @@ class Stage:
         ids = {n: self.ledger.accepted[n] for numbers in missing.values() for n in numbers}
         return f"{missing} {ids} shop/taken/ERP/chat {self.documents()}"
 
+    def hurry(self) -> None:
+        """Cut every wait for a next try short."""
+        url = self.database.owner_url if self.database else self.hub.database_url
+        hurry(url)
+
     def settle(self) -> float:
-        """Wait until everything accepted has arrived, two minutes at most; return how long."""
-        started = time.monotonic()
-        wait_until(self._is_settled, SETTLE_SECONDS)
+        """Wait until everything accepted has arrived, two minutes at most; return how long.
+
+        Stages that are in a hurry wait for no ladder of retries.
+        """
+        started, hurried = time.monotonic(), 0.0
+
+        def is_settled() -> bool:
+            nonlocal hurried
+            if self.is_in_a_hurry and time.monotonic() - hurried > HURRY_SECONDS:
+                hurried = time.monotonic()
+                self.hurry()
+            return self._is_settled()
+
+        wait_until(is_settled, SETTLE_SECONDS)
         seconds = time.monotonic() - started
         time.sleep(1)  # a second copy of anything would be under way by now
         return seconds
@@ -259,7 +299,14 @@ class Stage:
 
     def _vendors(self) -> Iterator[dict[str, Any]]:
         for key in ("demo-shop", "demo-erp", "demo-chat"):
-            yield self.hub.vendor(key).call("GET", "/_mock/ledger/count")
+            yield self._ask(self.hub.vendor(key))
+
+    @staticmethod
+    def _ask(vendor: Client) -> dict[str, Any]:
+        for _ in range(VENDOR_TRIES - 1):
+            with contextlib.suppress(requests.RequestException):
+                return dict(vendor.call("GET", "/_mock/ledger/count"))
+        return dict(vendor.call("GET", "/_mock/ledger/count"))
 
     def _books(self) -> _Books:
         shop, erp, chat = self._vendors()

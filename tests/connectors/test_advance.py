@@ -1,6 +1,7 @@
 """Runs move on: order → ERP → chat, exactly once, whatever breaks in between."""
 
 import threading
+import time
 
 import pytest
 from factories.connectors import open_shop, rows, runs, settle, steps, vendor
@@ -9,6 +10,7 @@ from connectors import advance, claims, lanes, loading, recording, stepping
 from connectors.tables import Connection, Run
 from kernel import clock, http
 from kernel.database import EVERY, transaction, write
+from webhooks import youth
 
 
 @pytest.fixture
@@ -380,3 +382,21 @@ def test_rows_of_runs_carry_their_lane(database, app_vendor):
     settle()
     assert [run.lane for run in runs()] == [shop.chat]
     assert rows(Run)[0].next_step == 2
+
+
+def test_a_young_process_records_each_call_before_the_next(database, app_vendor, monkeypatch):
+    """Whatever was called and not recorded when a process dies is called again."""
+    monkeypatch.setattr(youth, "_born", time.monotonic())
+    monkeypatch.setattr(youth, "PATIENCE_SECONDS", 60)
+    open_shop(app_vendor.url, orders=4)
+    called, record = [], recording.record
+
+    def recorded(worker_id, movings):
+        called.append(len(app_vendor.calls) - sum(called))
+        return record(worker_id, movings)
+
+    monkeypatch.setattr(recording, "record", recorded)
+    settle()
+    assert [run.state for run in runs()] == ["succeeded"] * 4
+    assert sum(called) == len(app_vendor.calls) == 8
+    assert max(called) == 1

@@ -5,8 +5,9 @@ import socket
 import pytest
 
 from bench import orders
-from bench.faults.__main__ import judge, report
+from bench.faults.__main__ import report
 from bench.faults.canaries import Names
+from bench.faults.judging import judge
 from bench.faults.ledger import Ledger
 from bench.faults.stage import Verdict
 

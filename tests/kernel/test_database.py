@@ -1,12 +1,13 @@
 """The store: commits at the edge, grouped; outages told from mistakes; tenants walled off."""
 
+import sqlite3
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import select
 
 from identity.tables import AuditEntry, Organization
@@ -234,3 +235,38 @@ def test_our_own_mistakes_are_not_called_an_outage(database):
         session.execute(text("SELECT * FROM no_such_table"))
     assert not isinstance(caught.value, StoreUnavailable)
     write(lambda session: session.execute(text("SELECT 1")))  # and the writer lives on
+
+
+def test_a_server_that_is_gone_without_a_word_is_noticed(database):
+    """Otherwise a thread that waits for an answer would wait for two hours."""
+    if database.url.startswith("sqlite"):
+        pytest.skip("SQLite has no server")
+    with reading(EVERY) as session:
+        told = session.connection().connection.driver_connection.info.get_parameters()
+    assert (told["keepalives_idle"], told["tcp_user_timeout"]) == ("15", "20000")
+
+
+def test_writing_goes_on_once_a_full_disk_has_room_again(two, database, monkeypatch):
+    if not database.url.startswith("sqlite"):
+        pytest.skip("PostgreSQL's disk is not ours to fill")
+
+    def limit(pages):
+        write(lambda s: s.connection().exec_driver_sql(f"PRAGMA max_page_count={pages}").all())
+
+    def full(_session):
+        # what SQLite says when it cannot even begin, or cannot end what it has begun
+        raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    limit(1)
+    with pytest.raises(StoreUnavailable):
+        write(lambda s: s.execute(text("CREATE TABLE big AS SELECT randomblob(9000000) AS b")))
+    limit(1 << 30)
+    for when in ("begin", "commit"):
+        engine = store.engine()
+        event.listen(engine, when, full)
+        try:
+            with pytest.raises(StoreUnavailable):
+                write(lambda s: s.execute(text("DELETE FROM organization WHERE id = 'x'")))
+        finally:
+            event.remove(engine, when, full)
+        assert write(lambda s: s.execute(text("SELECT 1")).scalar_one()) == 1

@@ -601,3 +601,33 @@ def test_a_process_asked_to_end_begins_nothing_and_finishes_what_it_sends(monkey
     assert states(Delivery) == ["delivered"]
     assert {row.id: row.state for row in make.rows(Event)}[late] == "new"
     assert drain.drain_here() == 0
+
+
+def test_no_processs_clock_moves_what_is_due(database, monkeypatch):
+    """A process whose clock is an hour ahead would leave work behind that is due in an hour."""
+    if database.url.startswith("sqlite"):
+        pytest.skip("SQLite's clock is the process's own")
+    one_delivery()
+    true = clock.now
+    monkeypatch.setattr(clock, "now", lambda: true() + timedelta(hours=1))
+    routed_by("w1", room=0)
+    (left,) = make.rows(Delivery)
+    assert left.state == "due"
+    assert left.next_at <= true()
+    drain.drain("w1", answering(status(500)))
+    (waiting,) = make.rows(Delivery)
+    assert waiting.state == "waiting"
+    assert waiting.next_at < true() + timedelta(seconds=30)
+
+
+def test_retries_do_not_wait_for_ever_while_events_are_flowing(monkeypatch):
+    one = drain._Drain("w1", answering(OK))
+    started = []
+    monkeypatch.setattr(one, "_start", lambda name, _work: started.append(name))
+    one_delivery()
+    routed_by("w1", room=0)
+    one._start_stages(is_busy=True)
+    assert started == [], "they can wait for a breath"
+    one.retried_at -= drain.PROBE_SECONDS
+    one._start_stages(is_busy=True)
+    assert started == ["due"]

@@ -8,7 +8,7 @@ from factories import webhooks as make
 
 from kernel.database import EVERY, StoreUnavailable, engine, transaction
 from kernel.http import Response
-from webhooks import carrying, drain, endpoints, events, fan_out, inbox, usage
+from webhooks import carrying, drain, endpoints, events, fan_out, inbox, usage, youth
 from webhooks.events import NewEvent
 from webhooks.letters import Letter
 from webhooks.tables import Delivery, Endpoint, Event
@@ -169,9 +169,9 @@ def test_what_is_under_way_counts_as_long_as_it_is(target):
 
 def test_a_process_takes_little_at_once_until_it_has_lived_for_a_while(monkeypatch):
     """All that a process holds when it dies is suspected of having killed it."""
-    monkeypatch.setattr(carrying, "_born", time.monotonic())
+    monkeypatch.setattr(youth, "_born", time.monotonic())
     assert carrying.room() == carrying.YOUNG_ROWS
-    monkeypatch.setattr(carrying, "_born", time.monotonic() - carrying.YOUNG_SECONDS)
+    monkeypatch.setattr(youth, "_born", time.monotonic() - carrying.YOUNG_SECONDS)
     assert carrying.room() == fan_out.FIRST_ATTEMPTS > carrying.YOUNG_ROWS
 
 
