@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 
 from catalog import dialects, json_schemas
 from catalog.tables import CustomEventType
+from catalog.terms import Term, said
 from kernel import clock, tenancy
 from kernel.errors import N_, Conflict, FieldError, Invalid, NotFound
 
@@ -30,9 +31,11 @@ class EventType:
     schema: dict[str, Any] = field(repr=False, compare=False)
     sample: Any = field(repr=False, compare=False)
     sub_scenario: str | None = None
-    natural_key: tuple[str, ...] = ()
+    natural_key: tuple[str, ...] = ()  # JSON pointers to fields that are always there
+    key_if_given: tuple[str, ...] = ()  # further parts of the key, where an event has them
+    terms: tuple[Term, ...] = ()
     term_source: str = ""
-    origin: str = "canonical"  # canonical | connector | custom
+    origin: str = "canonical"  # canonical | connector | custom | hub
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -132,7 +135,10 @@ def built_in() -> dict[tuple[str, int], EventType]:
     for path in sorted(FOLDER.glob("*.v*.json")):
         raw = json.loads(path.read_text("utf-8"))
         raw["schema"] = self_contained(raw["schema"])
-        raw["natural_key"] = tuple(raw["natural_key"])
+        for several in ("natural_key", "key_if_given"):
+            raw[several] = tuple(raw.get(several, ()))
+        raw["terms"] = tuple(Term(**one) for one in raw["terms"])
+        raw["term_source"] = said(raw["terms"])
         found[raw["name"], raw["version"]] = EventType(**raw)
     return found
 
