@@ -126,7 +126,7 @@ def test_each_kind_of_change_is_named():
         ("kind", "/b"),
         ("optional", "/c"),
         ("needed", "/d"),
-        ("rules", "/d"),
+        ("narrowed", "/d"),
         ("added", "/e"),
     }
     assert schema_changes.changes(old, old) == []

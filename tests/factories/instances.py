@@ -2,11 +2,13 @@
 
 import copy
 from datetime import UTC, date, datetime
+from functools import cache
 
 from hypothesis import strategies as st
 
 from catalog.schema_costs import resolve
 
+MAX_DEPTH = 2
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-2, 2) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner),
@@ -36,12 +38,17 @@ def values_of(root, part=None, depth=0):
     return _DRAWN[kind](root, part, depth)
 
 
+@cache
+def _matching(pattern):
+    return st.from_regex(pattern, fullmatch=True)
+
+
 def _text(_root, part, _depth):
+    longest = part.get("maxLength", 500)
     if part.get("format") in _FORMATS:
         return _FORMATS[part["format"]]
     if "pattern" in part:
-        drawn = st.from_regex(part["pattern"], fullmatch=True)
-        return drawn.filter(lambda text: len(text) <= part.get("maxLength", 500))
+        return _matching(part["pattern"]).filter(lambda text: len(text) <= longest)
     return st.text(min_size=part.get("minLength", 0), max_size=12)
 
 
@@ -63,23 +70,20 @@ def _list(root, part, depth):
 def _object(root, part, depth):
     fields = part.get("properties", {})
     if not fields:
-        return st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=2)
-
-    @st.composite
-    def draw(pick):
-        alternatives = part.get("anyOf", [{}])
-        needed = {
-            *part.get("required", ()),
-            *pick(st.sampled_from(alternatives)).get("required", ()),
-        }
-        chosen = [
-            name
-            for name in fields
-            if name in needed or (depth < 3 and pick(st.integers(0, 2)) == 0)
-        ]
-        return {name: pick(values_of(root, fields[name], depth + 1)) for name in chosen}
-
-    return draw()
+        return st.dictionaries(st.text(min_size=1, max_size=5), st.integers(0, 9), max_size=2)
+    drawn = []
+    for alternative in part.get("anyOf", [{}]):
+        needed = {*part.get("required", ()), *alternative.get("required", ())}
+        # far inside only what is needed, so that values stay small
+        shown = [name for name in fields if name in needed or depth < MAX_DEPTH]
+        inside = {name: values_of(root, fields[name], depth + 1) for name in shown}
+        drawn.append(
+            st.fixed_dictionaries(
+                {name: one for name, one in inside.items() if name in needed},
+                optional={name: one for name, one in inside.items() if name not in needed},
+            )
+        )
+    return st.one_of(*drawn)
 
 
 _DRAWN = {
