@@ -68,6 +68,21 @@ def receivers(session: Session, organization_id: str, name: str) -> list[Receive
     return [one for ask in RECEIVERS for one in ask(session, organization_id, name)]
 
 
+@dataclass(frozen=True)
+class Speaker:
+    """Something of the catalogue that tells events of a type."""
+
+    kind: str  # app | connector
+    name: dict[str, str]
+    href: str
+    how: str = ""  # a key of words.VIA, empty when it is declared
+    proof: str = "declared"  # declared by its maker | planned in a bundle and never run
+
+
+# Who tells events of a type, whatever the organization; the packages above add themselves.
+SPEAKERS: list[Callable[[str], Iterable[Speaker]]] = []
+
+
 # --- the house's own -----------------------------------------------------------------------------
 
 

@@ -93,8 +93,6 @@ NARROWER = [new for what, _, new in BREAKING if what in ("narrowed", "needed")]
 
 
 @pytest.mark.parametrize("new", NARROWER)
-    "new", [new for what, _, new in BREAKING if what in ("narrowed", "needed")]
-)
 def test_what_is_called_narrower_does_refuse_what_was_good(new):
     judge = jsonschema_rs.Draft202012Validator(new)
     assert not all(judge.is_valid(value) for value in ACCEPTED)

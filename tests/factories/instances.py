@@ -1,8 +1,10 @@
 """Values drawn from a JSON Schema with hypothesis, and small things that may be wrong with them."""
 
 import copy
+import random
+import re
 from datetime import UTC, date, datetime
-from functools import cache
+from re import _parser as sre_parse
 
 from hypothesis import strategies as st
 
@@ -38,9 +40,52 @@ def values_of(root, part=None, depth=0):
     return _DRAWN[kind](root, part, depth)
 
 
-@cache
+# Characters of every width, a blank, and what ends a line or looks like a blank to some engines.
+_PLAIN = "aZ09x-_./:@中文é𠀀 ~\u2003\u00a0"
+_CLASSES = {"CATEGORY_SPACE": " ", "CATEGORY_NOT_SPACE": "aZ09中é", "CATEGORY_DIGIT": "0123456789"}
+
+
 def _matching(pattern):
-    return st.from_regex(pattern, fullmatch=True)
+    """Draw texts that a pattern describes, cheaply: a seed, and a walk over the parsed pattern."""
+    parsed = sre_parse.parse(pattern)
+
+    def written(seed):
+        return "".join(_written(parsed, random.Random(seed)))
+
+    texts = st.integers(0, 1 << 32).map(written)
+    return texts.filter(lambda text: re.fullmatch(pattern, text))
+
+
+def _written(parts, chance):
+    for word, given in parts:
+        yield from _WRITERS[str(word)](given, chance)
+
+
+def _one_of(choices, chance):
+    word, given = chance.choice([one for one in choices if str(one[0]) != "NEGATE"])
+    if str(choices[0][0]) == "NEGATE":
+        refused = "".join(chr(one) for kind, one in choices[1:] if str(kind) == "LITERAL")
+        return [chance.choice([char for char in "aZ09中é-" if char not in refused])]
+    if str(word) == "RANGE":
+        return [chr(chance.randint(*given))]
+    return [_CLASSES[str(given)][0] if str(word) == "CATEGORY" else chr(given)]
+
+
+def _repeated(given, chance):
+    least, most, inner = given
+    for _ in range(chance.randint(least, min(int(most), least + 6))):
+        yield from _written(inner, chance)
+
+
+_WRITERS = {
+    "LITERAL": lambda given, _: [chr(given)],
+    "ANY": lambda _, chance: [chance.choice(_PLAIN)],
+    "IN": _one_of,
+    "AT": lambda *_: [],
+    "SUBPATTERN": lambda given, chance: _written(given[3], chance),
+    "BRANCH": lambda given, chance: _written(chance.choice(given[1]), chance),
+    "MAX_REPEAT": _repeated,
+}
 
 
 def _text(_root, part, _depth):
@@ -70,7 +115,8 @@ def _list(root, part, depth):
 def _object(root, part, depth):
     fields = part.get("properties", {})
     if not fields:
-        return st.dictionaries(st.text(min_size=1, max_size=5), st.integers(0, 9), max_size=2)
+        names, least = st.text(min_size=1, max_size=5), part.get("minProperties", 0)
+        return st.dictionaries(names, st.integers(0, 9), min_size=least, max_size=least + 2)
     drawn = []
     for alternative in part.get("anyOf", [{}]):
         needed = {*part.get("required", ()), *alternative.get("required", ())}
