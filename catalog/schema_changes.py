@@ -29,11 +29,15 @@ _LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties
 _MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _FROM_ZERO = frozenset({"minLength", "minItems", "minProperties"})
 # without one of these more is accepted; another one may be wider or narrower
-_DROPPABLE = ("pattern", "format", "multipleOf", "uniqueItems", "not", "propertyNames", "allOf")
-_DROPPABLE += ("oneOf", "dependentRequired", "dependentSchemas")
+_DROPPABLE = (
+    *("pattern", "format", "multipleOf", "uniqueItems", "not", "propertyNames", "allOf"),
+    *("oneOf", "dependentRequired", "dependentSchemas"),
+)
 # what these mean depends on their neighbours: any difference is taken as unclear
-_OPAQUE = ("patternProperties", "prefixItems", "if", "then", "else", "contains", "minContains")
-_OPAQUE += ("maxContains",)
+_OPAQUE = (
+    *("patternProperties", "prefixItems", "if", "then", "else", "contains", "minContains"),
+    "maxContains",
+)
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 

@@ -121,8 +121,8 @@ def test_versions_and_what_changed_between_them(client, seat):
 def test_each_kind_of_change_is_named():
     text, number = {"type": "string"}, {"type": "number"}
     old = {"properties": {"a": text, "b": text, "c": text, "d": text}, "required": ["c"]}
-    new = {"properties": {"b": number, "c": text, "d": {**text, "maxLength": 3}, "e": {**text, "minLength": 1}},
-           "required": ["d"]}  # fmt: skip
+    new = {"properties": {"b": number, "c": text, "d": {**text, "maxLength": 3},
+                          "e": {**text, "minLength": 1}}, "required": ["d"]}  # fmt: skip
     found = {(one.what, one.path) for one in schema_changes.changes(old, new)}
     assert found == {
         ("removed", "/a"),
