@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 
 from catalog import dialects, json_schemas
 from catalog.tables import CustomEventType
+from catalog.terms import Term, said
 from kernel import clock, tenancy
 from kernel.errors import N_, Conflict, FieldError, Invalid, NotFound
 
@@ -30,9 +31,11 @@ class EventType:
     schema: dict[str, Any] = field(repr=False, compare=False)
     sample: Any = field(repr=False, compare=False)
     sub_scenario: str | None = None
-    natural_key: tuple[str, ...] = ()
+    natural_key: tuple[str, ...] = ()  # JSON pointers to fields that are always there
+    key_if_given: tuple[str, ...] = ()  # further parts of the key, where an event has them
+    terms: tuple[Term, ...] = ()
     term_source: str = ""
-    origin: str = "canonical"  # canonical | connector | custom
+    origin: str = "canonical"  # canonical | connector | custom | hub
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -63,6 +66,21 @@ RECEIVERS: list[Callable[[Session, str, str], Iterable[Receiver]]] = []
 def receivers(session: Session, organization_id: str, name: str) -> list[Receiver]:
     """Name everything of an organization that gets events of this type."""
     return [one for ask in RECEIVERS for one in ask(session, organization_id, name)]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Something of the catalogue that tells events of a type."""
+
+    kind: str  # app | connector
+    name: dict[str, str]
+    href: str
+    how: str = ""  # a key of words.VIA, empty when it is declared
+    proof: str = "declared"  # declared by its maker | planned in a bundle and never run
+
+
+# Who tells events of a type, whatever the organization; the packages above add themselves.
+SPEAKERS: list[Callable[[str], Iterable[Speaker]]] = []
 
 
 # --- the house's own -----------------------------------------------------------------------------
@@ -132,7 +150,10 @@ def built_in() -> dict[tuple[str, int], EventType]:
     for path in sorted(FOLDER.glob("*.v*.json")):
         raw = json.loads(path.read_text("utf-8"))
         raw["schema"] = self_contained(raw["schema"])
-        raw["natural_key"] = tuple(raw["natural_key"])
+        for several in ("natural_key", "key_if_given"):
+            raw[several] = tuple(raw.get(several, ()))
+        raw["terms"] = tuple(Term(**one) for one in raw["terms"])
+        raw["term_source"] = said(raw["terms"])
         found[raw["name"], raw["version"]] = EventType(**raw)
     return found
 

@@ -1,6 +1,6 @@
 """Schemas as people read them: one row for each field, in reading order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_ROWS = 400
@@ -20,6 +20,7 @@ class FieldRow:
     about: dict[str, str] | str | None
     rules: list[str]
     is_required: bool
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)  # of known codes
 
 
 def fields_of(schema: dict[str, Any]) -> list[FieldRow]:
@@ -47,6 +48,7 @@ def _collect(
                 about=full.get("x-about") or full.get("description"),
                 rules=_rules(full),
                 is_required=name in required,
+                labels=full.get("x-labels") or {},
             )
         )
         if depth < 3 and rows[-1].kind.removesuffix("[]") not in _CLOSED:

@@ -141,6 +141,7 @@ class EventTypeOut(BaseModel):
     title: Words
     sub_scenario: str | None
     natural_key: list[str]
+    key_if_given: list[str]
     origin: str
 
 
@@ -148,6 +149,7 @@ class EventTypeDetailOut(EventTypeOut):
     """An event type with its self-contained JSON Schema and a sample."""
 
     term_source: str
+    terms: list[dict[str, str]]
     json_schema: dict[str, Any] = Field(serialization_alias="schema")
     sample: Any
 

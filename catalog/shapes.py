@@ -1,5 +1,6 @@
 """How the catalogue's rows are shaped for whoever reads them, over JSON and on pages."""
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlmodel import Session
@@ -62,6 +63,7 @@ def event_type(found: EventType) -> dict[str, Any]:
         "title": found.title,
         "sub_scenario": found.sub_scenario,
         "natural_key": list(found.natural_key),
+        "key_if_given": list(found.key_if_given),
         "origin": found.origin,
     }
 
@@ -71,6 +73,7 @@ def event_type_detail(found: EventType) -> dict[str, Any]:
     return {
         **event_type(found),
         "term_source": found.term_source,
+        "terms": [asdict(one) for one in found.terms],
         "schema": found.schema,
         "sample": found.sample,
     }

@@ -15,6 +15,7 @@ from connectors import (
     routing,
     run_records,
     runs,
+    spoken,
 )
 from connectors.pages import reconciliations as missing_events
 from identity import audit, suspensions
@@ -57,6 +58,8 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         webhook_conditions.LANGUAGES.append(conditions.LANGUAGE)
     if flows.receivers not in event_types.RECEIVERS:
         event_types.RECEIVERS.append(flows.receivers)
+    if spoken.speakers not in event_types.SPEAKERS:
+        event_types.SPEAKERS.append(spoken.speakers)
     if runs.traces not in events.TRACES:
         events.TRACES.append(runs.traces)
     if all(stage.name != "runs" for stage in drain.STAGES):

@@ -4,7 +4,17 @@ from typing import Any
 
 from flask import Response, request
 
-from catalog import deeds, event_types, field_rows, schema_changes, schemas, slots
+from catalog import (
+    deeds,
+    event_types,
+    evolution,
+    field_rows,
+    schema_changes,
+    schemas,
+    slots,
+    speakers,
+    terms,
+)
 from catalog.pages import fields
 from catalog.pages.drawing import blueprint, draw, go, typed
 from catalog.tables import CustomEventType
@@ -56,9 +66,14 @@ def _text_of(found: event_types.EventType) -> str:
         if len(_field_words) >= _MOST_KEPT:
             _field_words.clear()
         rows = field_rows.fields_of(found.schema)
-        texts = [text for row in rows for text in (row.name, *(row.title or {}).values())]
+        texts = [text for row in rows for text in (row.name, *_words_of(row))]
         words = _field_words[found.digest] = "\n".join(texts).casefold()
     return f"{found.name} {' '.join(found.title.values())}".casefold() + "\n" + words
+
+
+def _words_of(row: field_rows.FieldRow) -> list[str]:
+    labels = [label for one in row.labels.values() for label in one.values()]
+    return [*(row.title or {}).values(), *labels]
 
 
 @blueprint.get("/events-catalogue/<name>")
@@ -71,6 +86,7 @@ def event_type_page(name: str) -> Any:
         found = event_types.find(session, organization_id, name, version)
         versions = event_types.versions(session, organization_id, name)
         asked = event_types.receivers(session, who.organization_id, name) if who else []
+        spoken_by, joins = speakers.speakers(session, name), speakers.joining(session, name)
     before = [one for one in versions if one.version < found.version]
     return draw(
         "event_type.html",
@@ -79,6 +95,10 @@ def event_type_page(name: str) -> Any:
         versions=versions,
         before=before[-1] if before else None,
         changes=schema_changes.changes(before[-1].schema, found.schema) if before else [],
+        has_new_key=bool(before) and evolution.changed_key(before[-1], found),
+        speakers=spoken_by,
+        joins=joins,
+        standards=terms.standards(),
         receivers=[one for one in asked if who and who.may(one.permission)],
         schema_url=_schema_url(found),
     )

@@ -8,7 +8,7 @@ from factories import webhooks as make
 from factories.connectors import make_connection, make_flow, order_document
 from jsonschema import Draft202012Validator
 
-from catalog import event_types, schema_changes
+from catalog import event_types, field_rows, schema_changes, seed
 from catalog.tables import CustomEventType
 from connectors import flows
 from kernel.database import EVERY, transaction
@@ -108,8 +108,11 @@ def test_versions_and_what_changed_between_them(client, seat):
     make.in_transaction(setup)
     text = page(client, "/events-catalogue/visitor.arrived")
     assert "Changed since version 1" in text
-    for path in ("/badge", "/host", "/phone", "/desk"):
+    for path in ("/badge", "/phone", "/desk"):
         assert f"<code>{path}</code>" in text
+    assert "was called host" in text
+    assert text.count("breaking") == 2
+    assert text.count("compatible") == 1
     first = page(client, "/events-catalogue/visitor.arrived?version=1")
     assert "There is a newer version." in first
     assert "Changed since" not in first
@@ -118,15 +121,15 @@ def test_versions_and_what_changed_between_them(client, seat):
 def test_each_kind_of_change_is_named():
     text, number = {"type": "string"}, {"type": "number"}
     old = {"properties": {"a": text, "b": text, "c": text, "d": text}, "required": ["c"]}
-    new = {"properties": {"b": number, "c": text, "d": {**text, "maxLength": 3}, "e": text},
-           "required": ["d"]}  # fmt: skip
+    new = {"properties": {"b": number, "c": text, "d": {**text, "maxLength": 3},
+                          "e": {**text, "minLength": 1}}, "required": ["d"]}  # fmt: skip
     found = {(one.what, one.path) for one in schema_changes.changes(old, new)}
     assert found == {
         ("removed", "/a"),
         ("kind", "/b"),
         ("optional", "/c"),
         ("needed", "/d"),
-        ("rules", "/d"),
+        ("narrowed", "/d"),
         ("added", "/e"),
     }
     assert schema_changes.changes(old, old) == []
@@ -171,3 +174,43 @@ def test_a_draft_and_a_deleted_flow_get_nothing(client, seat):
 
     make.in_transaction(setup)
     assert "Only a draft" not in page(client, "/events-catalogue/order.paid")
+
+
+def test_a_page_explains_its_fields_codes_and_where_its_words_come_from(client):
+    text = page(client, "/events-catalogue/purchase_order.confirmed")
+    for said in ("The supplier&#39;s answer", "OrderResponse", "From memory", "Rejected"):
+        assert said in text
+    assert "where it is given" in page(client, "/events-catalogue/stock.changed")
+    assert "Our own word" in page(client, "/events-catalogue/milestone.reached")
+
+
+def test_a_type_is_found_by_the_label_of_a_code(client):
+    text = page(client, "/events-catalogue?q=顺丰速运")
+    assert 'href="/events-catalogue/shipment.created"' in text
+    assert 'href="/events-catalogue/lead.created"' not in text
+
+
+@pytest.mark.usefixtures("app")
+def test_a_page_says_who_tells_the_type(client):
+    text = page(client, "/events-catalogue/order.paid")
+    assert 'href="/connectors/demo-shop"' in text
+    alone = page(client, "/events-catalogue/period.closed")
+    assert "No connector and no app of the catalogue yet." in alone
+
+
+def test_apps_of_bundles_are_shown_as_plans(client, database):
+    with transaction(EVERY) as session:
+        seed.seed(session)
+    text = page(client, "/events-catalogue/work_order.released")
+    assert 'href="/apps/erpnext"' in text
+    assert "planned, not run" in text
+    assert 'href="/bundles/metal-parts"' in text
+
+
+def test_the_pages_stay_small(client):
+    """The list, and the longest type's page; in kB of HTML as sent, before compression."""
+    largest = max(
+        event_types.built_in().values(), key=lambda found: len(field_rows.fields_of(found.schema))
+    )
+    assert len(page(client, "/events-catalogue")) < 110_000
+    assert len(page(client, f"/events-catalogue/{largest.name}")) < 200_000
