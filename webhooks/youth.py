@@ -11,9 +11,9 @@ import threading
 import time
 from dataclasses import dataclass
 
-# Until this age one at a time; then one more every other second, from GROWN_SECONDS on no bound.
-ONE_AT_A_TIME_SECONDS, ONE_MORE_SECONDS = 3.0, 2.0
-GROWN_SECONDS = 60.0
+# Until this age one at a time; then twice as many every second, from GROWN_SECONDS on no bound.
+ONE_AT_A_TIME_SECONDS = 6.0
+GROWN_SECONDS = 14.0
 # A target that takes longer holds nobody up: what is under way to it is no longer counted.
 PATIENCE_SECONDS = 0.25
 
@@ -89,7 +89,7 @@ def is_young() -> bool:
 def _bound() -> int:
     if not is_young():
         return 1_000_000
-    return 1 + int(max(0.0, age_seconds() - ONE_AT_A_TIME_SECONDS) / ONE_MORE_SECONDS)
+    return int(2 ** max(0.0, age_seconds() - ONE_AT_A_TIME_SECONDS))
 
 
 def take_share(wanted: int) -> Share:

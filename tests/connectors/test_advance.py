@@ -389,13 +389,13 @@ def test_a_young_process_records_each_call_before_the_next(database, app_vendor,
     monkeypatch.setattr(youth, "_born", time.monotonic())
     monkeypatch.setattr(youth, "PATIENCE_SECONDS", 60)
     open_shop(app_vendor.url, orders=4)
-    called, record = [], recording.record
+    called, record = [], recording.record_and_take
 
-    def recorded(worker_id, movings):
+    def recorded(worker_id, movings, **how):
         called.append(len(app_vendor.calls) - sum(called))
-        return record(worker_id, movings)
+        return record(worker_id, movings, **how)
 
-    monkeypatch.setattr(recording, "record", recorded)
+    monkeypatch.setattr(recording, "record_and_take", recorded)
     settle()
     assert [run.state for run in runs()] == ["succeeded"] * 4
     assert sum(called) == len(app_vendor.calls) == 8

@@ -141,6 +141,7 @@ class Town:
         endpoint_id = re.search(r"/portal/endpoints/(ep_\w+)/", made.text)[1]
         self._keep("link_id", link["id"])
         self._keep("/portal/endpoints/<endpoint_id>", endpoint_id)
+        self._keep("/portal/endpoints/<endpoint_id>/delete", endpoint_id)
         again = self.owner.call("POST", f"/portal-links/{link['id']}/addresses", {})
         self._keep("/portal/enter/<secret>", again["url"].rpartition("/")[2])
 
