@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 
 # Until this age one at a time; then twice as many every second, from GROWN_SECONDS on no bound.
-ONE_AT_A_TIME_SECONDS = 6.0
-GROWN_SECONDS = 14.0
+ONE_AT_A_TIME_SECONDS = 3.0
+GROWN_SECONDS = 11.0
 # A target that takes longer holds nobody up: what is under way to it is no longer counted.
 PATIENCE_SECONDS = 0.25
 

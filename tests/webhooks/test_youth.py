@@ -87,12 +87,12 @@ def test_ordered_lanes_are_written_down_one_by_one_too(young):
 
 def test_more_may_be_under_way_with_age(monkeypatch):
     sizes = []
-    for age in (0, youth.ONE_AT_A_TIME_SECONDS, 10, youth.GROWN_SECONDS):
+    for age in (0, youth.ONE_AT_A_TIME_SECONDS, 7, youth.GROWN_SECONDS):
         monkeypatch.setattr(youth, "_born", time.monotonic() - age)
         share = youth.take_share(attempts.WAVE)
         sizes.append(share.size)
         share.give_back()
-    assert sizes == [1, 1, 4, attempts.WAVE]
+    assert sizes == [1, 1, 16, attempts.WAVE]
 
 
 def test_whoever_never_began_is_of_no_age():
