@@ -30,6 +30,7 @@ from kernel import log, queue  # noqa: E402
 from kernel.database import EVERY, transaction  # noqa: E402
 from kernel.settings import settings, settings_override  # noqa: E402
 from marketplace.server import keep_for_good  # noqa: E402
+from webhooks import pressure  # noqa: E402
 
 
 @pytest.hookimpl(trylast=True)
@@ -83,6 +84,7 @@ def database(request, stores) -> Iterator[Store]:
     store = stores[request.param]
     if store.missing:
         pytest.skip(store.missing)
+    pressure.forget()  # what an earlier test took in is no pressure here
     with settings_override(database_url=store.url):
         store.empty()
         yield store
