@@ -35,6 +35,7 @@ _SHAPES = (
     ),
 )
 _SECRET = re.compile("|".join(_SHAPES))
+_TODO = re.compile(r"(?<![A-Za-z0-9_])TODO(?![A-Za-z0-9_])")
 
 
 def unused(folder: Path, manifest: Lines) -> list[Finding]:
@@ -102,6 +103,20 @@ def secrets(folder: Path) -> list[Finding]:
             for number, line in enumerate(lines, 1)
             if _SECRET.search(line)
         ]
+    return found
+
+
+def todos(folder: Path) -> list[Finding]:
+    """Return every line that still waits for its author."""
+    found: list[Finding] = []
+    for path in files(folder):
+        name = path.relative_to(folder).as_posix()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
+            if _TODO.search(line):
+                shown = line.strip()[:80]
+                text = say(f"还没有写完：{shown}", f"This is still to be written: {shown}")
+                found.append(Finding("C13", text, name, number))
     return found
 
 
