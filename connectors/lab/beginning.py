@@ -1,4 +1,4 @@
-"""The beginning of a connector: a folder that keeps every rule once its TODO texts are filled in."""
+"""The beginning of a connector: a folder that keeps every rule once its TODOs are written."""
 
 import copy
 from collections.abc import Mapping

@@ -206,12 +206,12 @@ def put(folder: Folder, action: Action, probe: Probe) -> Iterator[Finding]:
     if probe.name == "timeout" and kind == "retry":
         is_sound = action.is_idempotent
     if not is_sound:
+        zh, en = _WORDS[probe.name]
         at = f"/actions/{action.key}"
         yield folder.finding(
             "T01",
-            f"动作 {action.key} 把“{_WORDS[probe.name][0]}”读作 {kind}（{cause}），请补充 errors 规则",
-            f"The action {action.key} reads “{_WORDS[probe.name][1]}” as {kind} ({cause}); "
-            "add a rule under errors",
+            f"动作 {action.key} 把“{zh}”读作 {kind}（{cause}），请补充 errors 规则",
+            f"The action {action.key} reads “{en}” as {kind} ({cause}); add a rule under errors",
             at,
         )
 

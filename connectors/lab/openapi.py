@@ -15,7 +15,7 @@ import yaml
 
 from connectors.engine.findings import EngineError, Say, say
 from connectors.engine.mapping_nodes import OPERATORS
-from connectors.lab.openapi_schemas import Book, example
+from connectors.lab.openapi_schemas import Book, example, fitting
 from kernel import documents
 from kernel.errors import Problem
 
@@ -70,16 +70,25 @@ def draft(document: Mapping[str, Any], key: str, only: tuple[str, ...] = ()) -> 
     made = Draft({"hub": 1, "connector": {}, "http": {}})
     _about(made, document, key)
     made.manifest["auth"] = list(_ways(book, document)) or [_open_way()]
+    hosts = made.manifest["connector"]["hosts"]
+    doors = [
+        urlsplit(one["token"]["url"]).hostname for one in made.manifest["auth"] if "token" in one
+    ]
+    hosts += [host for host in doors if host not in hosts]
     actions: dict[str, Any] = {}
+    beyond = 0
     for path, method, operation in _operations(book, only):
         if len(actions) == MAX_ACTIONS:
-            text = f"{method.upper()} {path}"
-            made.left_out.append(say(f"{text}：超过 50 个动作", f"{text}: more than 50 actions"))
+            beyond += 1
             continue
         name = _free(_name(operation.get("operationId") or f"{method}_{path}"), actions)
         action = _Reading(book, made, name).action(path, method, operation)
         if action is not None:
             actions[name] = action
+    if beyond:
+        zh = f"还有 {beyond} 个接口没有写入（最多 {MAX_ACTIONS} 个），请用 --only 选择"
+        en = f"{beyond} more operations are left out ({MAX_ACTIONS} at most); choose with --only"
+        made.left_out.append(say(zh, en))
     made.manifest["actions"] = actions
     _add_test(made)
     return made
@@ -241,13 +250,25 @@ class _Reading:
     def _take(self, name: str, schema: dict[str, Any], stated: Any, *, is_needed: bool) -> str:
         """Add one field to the input; returns the expression that reads it."""
         own = _free(_name(name), self.properties)
+        schema, value = self._fit(own, schema, stated)
         self.properties[own] = schema
         if is_needed:
             self.needed.append(own)
-        value = example(schema, stated)
         if is_needed or stated is not None:
             self.examples[own] = value
         return "${input." + own + "}"
+
+    def _fit(self, where: str, schema: dict[str, Any], stated: Any) -> tuple[dict[str, Any], Any]:
+        schema, value, is_loosened = fitting(schema, stated)
+        if is_loosened:
+            text = f"{self.name} {where}"
+            self.made.left_out.append(
+                say(
+                    f"{text}：没有符合规则的例子，规则已放宽，请补上例子和规则",
+                    f"{text}: no example fits its rules, so they were loosened; add both",
+                )
+            )
+        return schema, value
 
     def _parameters(self, request: dict[str, Any], operation: Mapping[str, Any]) -> None:
         query: dict[str, Any] = {}
@@ -304,12 +325,12 @@ class _Reading:
         given = _example_of(one, self.book) if one else None
         kinds = str(schema.get("type"))
         if "object" in kinds and schema.get("properties"):
-            schema = {**schema, "type": "object"}
-            return schema, None, (status, example(schema, given))
+            schema, value = self._fit("output", {**schema, "type": "object"}, given)
+            return schema, None, (status, value)
         if "array" in kinds:
-            listed = {**schema, "type": "array"}
+            listed, value = self._fit("output", {**schema, "type": "array"}, given)
             whole = {"type": "object", "required": ["items"], "properties": {"items": listed}}
-            return whole, {"items": "${body}"}, (status, example(listed, given))
+            return whole, {"items": "${body}"}, (status, value)
         told = {"type": "object", "required": ["status"]}
         return (
             {**told, "properties": {"status": {"type": "integer"}}},

@@ -67,6 +67,9 @@ class Book:
             found["pattern"] = whole["pattern"]
         if isinstance(whole.get("description"), str) and depth > 0:
             found["description"] = " ".join(whole["description"].split())[:MAX_WORDS]
+        given = whole.get("example", next(iter(whole.get("examples") or ()), None))
+        if given is not None and depth > 0:
+            found["examples"] = [given]
         self._inside(found, whole, depth, is_input=is_input)
         for word in _JOINED:
             if isinstance(whole.get(word), list):
@@ -118,9 +121,8 @@ class Book:
 def _mend(found: dict[str, Any], whole: Mapping[str, Any]) -> None:
     """Turn what OpenAPI 3.0 says in its own way into JSON Schema."""
     for word, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if isinstance(found.get(word), bool):
-            if found.pop(word) and limit in found:
-                found[word] = found.pop(limit)
+        if isinstance(found.get(word), bool) and found.pop(word) and limit in found:
+            found[word] = found.pop(limit)
     if whole.get("nullable") is True and isinstance(found.get("type"), str):
         found["type"] = [found["type"], "null"]
         if "enum" in found and None not in found["enum"]:
@@ -143,13 +145,44 @@ def example(schema: Any, stated: Any = None) -> Any:
     return full if not schemas.problems(schema, full) else _made(schema, 0, is_short=True)
 
 
+def fitting(schema: dict[str, Any], stated: Any = None) -> tuple[dict[str, Any], Any, bool]:
+    """Return (schema, example, whether rules had to go): nobody makes up a value for any pattern.
+
+    What an example cannot be found for is loosened step by step: patterns first, then everything.
+    """
+    value = example(schema, stated)
+    if not schemas.problems(schema, value):
+        return schema, value, False
+    loose = _without_patterns(schema)
+    value = example(loose, stated)
+    if not schemas.problems(loose, value):
+        return loose, value, True
+    names = schema.get("properties")
+    open_schema: dict[str, Any] = {}
+    if names:
+        open_schema = {"type": "object", "properties": {name: {} for name in names}}
+    value = stated if isinstance(stated, dict) == bool(names) else {}
+    return open_schema, value, True
+
+
+def _without_patterns(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        return {
+            name: _without_patterns(one)
+            for name, one in schema.items()
+            if not (name == "pattern" and isinstance(one, str))
+        }
+    return [_without_patterns(one) for one in schema] if isinstance(schema, list) else schema
+
+
 def _made(schema: Any, depth: int, *, is_short: bool) -> Any:
     if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
         return None
     if "const" in schema:
         return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
+    for word in ("examples", "enum"):
+        if schema.get(word) and not schemas.problems(schema, schema[word][0]):
+            return schema[word][0]
     for word in _JOINED:
         if schema.get(word) and "properties" not in schema:
             return _made(schema[word][0], depth + 1, is_short=is_short)
