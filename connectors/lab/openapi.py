@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, Any]:
         if raw.lstrip()[:1] == b"{":
             document = documents.parse(raw, MAX_BYTES, exact=False)
         else:
-            document = yaml.load(raw, _LOADER)  # noqa: S506 - it is the safe one
+            document = _LOADER(raw).get_single_data()
     except (Problem, yaml.YAMLError, UnicodeDecodeError, RecursionError) as broken:
         text = str(broken).splitlines()[0]
         raise NotOpenApi(say(f"文件读不懂：{text}", f"The file cannot be read: {text}")) from broken
