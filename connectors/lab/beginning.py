@@ -15,6 +15,8 @@ from connectors.lab import openapi
 from kernel import documents
 
 STARTER = Path(__file__).parent / "starter"
+MAX_LINE = 100
+MAX_INLINE = 4  # fields of an object that is written on one line
 EXAMPLE_URL = "https://app.example.com"
 
 
@@ -174,6 +176,9 @@ def _test(connector: Connector) -> dict[str, Any]:
     }
 
 
+_PLAIN = (str, int, bool, Decimal, type(None))
+
+
 class _Dumper(yaml.SafeDumper):
     """Plain YAML: no anchors, exact decimals, lists set in."""
 
@@ -182,6 +187,32 @@ class _Dumper(yaml.SafeDumper):
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001 - the dumper's own signature
         super().increase_indent(flow, False)
+
+    def represent_mapping(
+        self,
+        tag: str,
+        mapping: Any,
+        flow_style: bool | None = None,  # noqa: FBT001 - the dumper's own signature
+    ) -> yaml.MappingNode:
+        """Write a short object of plain values on one line, as people do."""
+        values = list(mapping.values()) if isinstance(mapping, dict) else [[]]
+        is_plain = all(isinstance(one, _PLAIN) for one in values)
+        size = sum(len(str(name)) + len(str(one)) + 4 for name, one in mapping.items())
+        if is_plain and 0 < len(values) <= MAX_INLINE and size <= MAX_LINE - 20:
+            flow_style = True
+        return super().represent_mapping(tag, mapping, flow_style)
+
+    def represent_sequence(
+        self,
+        tag: str,
+        sequence: Any,
+        flow_style: bool | None = None,  # noqa: FBT001 - the dumper's own signature
+    ) -> yaml.SequenceNode:
+        """Write a short list of plain values on one line."""
+        is_plain = all(isinstance(one, _PLAIN) for one in sequence)
+        if is_plain and sum(len(str(one)) + 2 for one in sequence) <= MAX_LINE - 40:
+            flow_style = True
+        return super().represent_sequence(tag, sequence, flow_style)
 
 
 def _decimal(dumper: yaml.SafeDumper, value: Decimal) -> yaml.Node:
@@ -194,6 +225,6 @@ _Dumper.add_representer(Decimal, _decimal)
 def to_yaml(value: Any) -> str:
     """Return a value as YAML that the loader reads back the same."""
     text: str = yaml.dump(
-        copy.deepcopy(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+        copy.deepcopy(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=MAX_LINE
     )
     return text
