@@ -46,6 +46,12 @@ def _short(value: Any) -> Say | None:
     return _say("须为不超过 20 字的文字", "It must be a text of at most 20 characters")
 
 
+def _mark(value: Any) -> Say | None:
+    if isinstance(value, str) and 1 <= len(value) <= 20:
+        return None
+    return _say("须为 1 到 20 字的文字", "It must be a text of 1 to 20 characters")
+
+
 def _flag(value: Any) -> Say | None:
     return (
         None if isinstance(value, bool) else _say("须为 true 或 false", "It must be true or false")
@@ -95,7 +101,9 @@ _FRAME: dict[str, Any] = {"skip": _number(0, 64), "length_bytes": _number(1, 8)}
 _GRAMMAR: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
     "text": (_TEXT, {"optional": _flag}, ()),
     "time": (_unit, {"offset": _offset}, ()),
-    "random": (_number(1, 64), {"out": _OUT}, ()),
+    "random": (_number(1, 64), {"out": _one_of(*texts.OUTS, "digits")}, ()),
+    "split": (_TEXT, {"at": _mark}, ("at",)),
+    "xor": (_PAIR, {"out": _OUT}, ()),
     "sorted": (_TEXTS, {"between": _short}, ()),
     "hash": (_one_of(*seals.DIGESTS), {"of": _TEXT, "out": _OUT}, ("of",)),
     "hmac": (_one_of(*seals.DIGESTS), {**_KEYED, "of": _TEXT, "out": _OUT}, ("key", "of")),
