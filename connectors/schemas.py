@@ -24,6 +24,8 @@ class ConnectorOut(BaseModel):
     title: Words
     summary: Words
     slots: list[str]
+    confidence: str = Field(description="proved | documented | unverified")
+    source: str | None = Field(default=None, description="Who says so.")
 
 
 class ActionOut(BaseModel):
@@ -36,6 +38,8 @@ class ActionOut(BaseModel):
     input: dict[str, Any]
     output: dict[str, Any]
     sample: dict[str, Any]
+    confidence: str
+    source: str | None = None
 
 
 class TriggerOut(BaseModel):
@@ -46,6 +50,8 @@ class TriggerOut(BaseModel):
     event: str
     version: int
     sample: dict[str, Any]
+    confidence: str
+    source: str | None = None
 
 
 class FieldOut(BaseModel):
@@ -63,6 +69,8 @@ class AuthOut(BaseModel):
     id: str
     kind: str
     title: Words
+    confidence: str
+    source: str | None = None
     fields: list[FieldOut]
 
 

@@ -53,6 +53,11 @@ SCHEMES: Mapping[str, SchemeText] = {
         "alert-triangle",
         is_weak=True,
     ),
+    "recipe": SchemeText(
+        N_("A known sender"),
+        N_("The proof of one certain sender, said by a recipe."),
+        "plug-connected",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from connectors.engine.findings import EngineError, Say, say
+from kernel import documents
 
 MAX_TEXT = 64 * 1024
 EXACT = Context(prec=60)
@@ -236,4 +237,5 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "join": (join, 1, 2),
     "replace": (replace, 3, 3),
     "part": (part, 3, 3),
+    "json": (lambda value: short(documents.dump(value).decode()), 1, 1),
 }

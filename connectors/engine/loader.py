@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import schemas
+from connectors.engine import schemas, signing_in
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -15,8 +15,9 @@ from connectors.engine.connector import (
     Connector,
     Envelope,
     ErrorRule,
-    Field,
+    Find,
     Http,
+    KeyField,
     LifecycleStep,
     Reconcile,
     RequestTemplate,
@@ -154,6 +155,7 @@ class _Builder:
             exempt=self.manifest.get("exempt", {}),
             folder=self.folder,
             digest=digest(self.folder),
+            **_known(about),
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -202,25 +204,7 @@ class _Builder:
         return found if isinstance(found, dict) else {}
 
     def _auth(self, one: dict[str, Any]) -> Auth:
-        apply = one.get("apply", {})
-        fields = {
-            name: Field(
-                title=field["title"],
-                is_secret=field.get("secret", False),
-                is_optional=field.get("optional", False),
-                help=field.get("help"),
-            )
-            for name, field in one.get("fields", {}).items()
-        }
-        return Auth(
-            id=one["id"],
-            kind=one["kind"],
-            title=one["title"],
-            fields=fields or _usual_fields(one["kind"]),
-            headers=apply.get("header", {}),
-            query=apply.get("query", {}),
-            token=one.get("token"),
-        )
+        return signing_in.auth(one, (self._request, self._envelope, self._errors))
 
     def _http(self, http: dict[str, Any]) -> Http:
         retry = http.get("retry", {})
@@ -232,6 +216,7 @@ class _Builder:
             errors=_rules(http.get("errors", [])),
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
+            bases=http.get("bases", {}),
         )
 
     def _request(self, request: dict[str, Any]) -> RequestTemplate:
@@ -242,6 +227,9 @@ class _Builder:
             headers={**self.defaults.get("headers", {}), **request.get("headers", {})},
             json=request.get("json"),
             auth=request.get("auth"),
+            base=request.get("base"),
+            form=request.get("form"),
+            raw=signing_in.raw_body(request),
         )
 
     def _query(self, stated: Any) -> Any:
@@ -284,11 +272,13 @@ class _Builder:
             input=self._schema(one["input"], f"{at}/input"),
             output=self._schema(one["output"], f"{at}/output"),
             request=self._request(one["request"]),
-            idempotency_header=idempotency["header"] if idempotency else None,
+            idempotency_header=(idempotency or {}).get("header"),
             envelope=self._envelope(one),
             errors=self._errors(one),
             result=one.get("result"),
             sample=one["sample"],
+            **_repeating(idempotency or {}),
+            **_known(one),
         )
 
     def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
@@ -309,6 +299,7 @@ class _Builder:
             schema=self._schema(schema, f"/triggers/{key}/schema") if schema else None,
             sample=one.get("sample", {}),
             reconcile=self._reconcile(key, merged.get("reconcile")),
+            **_known(merged),
         )
 
     def _reconcile(self, key: str, one: dict[str, Any] | None) -> Reconcile | None:
@@ -338,20 +329,32 @@ def _envelope(stated: dict[str, Any]) -> Envelope:
 
 def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
     return tuple(
-        ErrorRule(rule["when"], rule["do"], rule.get("class"), rule.get("say"), rule.get("after"))
+        ErrorRule(
+            rule["when"],
+            rule["do"],
+            rule.get("class"),
+            rule.get("say"),
+            rule.get("after"),
+            **_known(rule),
+        )
         for rule in stated
     )
 
 
-def _usual_fields(kind: str) -> dict[str, Field]:
-    if kind == "basic":
-        return {
-            "username": Field(say("用户名", "User name")),
-            "password": Field(say("密码", "Password"), is_secret=True),
-        }
-    if kind == "oauth2_client":
-        return {
-            "client_id": Field(say("客户端编号", "Client id")),
-            "client_secret": Field(say("客户端密钥", "Client secret"), is_secret=True),
-        }
-    return {}
+def _known(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how sure the manifest is of a part, and who says so."""
+    return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}
+
+
+def _repeating(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an app tells a repetition: by a number of ours, or by being asked."""
+    found = stated.get("find")
+    field = stated.get("field")
+    return {
+        "key_field": KeyField(field, stated.get("max", 64), stated.get("shape", "text"))
+        if field
+        else None,
+        "find": Find(found["action"], {"object": found.get("with", {})}, found["then"])
+        if found
+        else None,
+    }
