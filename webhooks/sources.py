@@ -18,6 +18,8 @@ from webhooks import addresses, signing, type_rules
 from webhooks.tables import EVENT, SOURCE, Event, Source
 
 OVERLAP = timedelta(hours=24)
+POLL = "poll"  # nobody sends: the hub asks the app, and no signature opens the address
+_WITHOUT_SECRET = ("none", POLL)
 UNKNOWN_TYPES = ("accept", "reject")
 _OPTIONS = {
     "header", "prefix", "algorithm", "encoding", "style", "timestamp_header", "signed",
@@ -56,7 +58,7 @@ def create(
         trigger_key=trigger_key,
     )
     _set_token(source)
-    if scheme != "none":
+    if scheme not in _WITHOUT_SECRET:
         _set_secret(source, secret)
     session.add(source)
     return source
@@ -95,7 +97,7 @@ def _check(
     scheme: str, options: Mapping[str, Any], rules: Mapping[str, Any], unknown_types: str
 ) -> None:
     errors: list[FieldError] = []
-    if scheme not in signing.SCHEMES:
+    if scheme not in signing.SCHEMES and scheme != POLL:
         errors.append({"pointer": "/scheme", "message": N_("This is not one of the ways")})
     errors += [
         {"pointer": f"/scheme_options/{name}", "message": N_("There is no such option")}
@@ -167,7 +169,7 @@ def rotate_secret(
 ) -> Source:
     """Give the source a new secret; the old one goes on working for a day."""
     source = get(session, organization_id, source_id)
-    if source.scheme == "none":
+    if source.scheme in _WITHOUT_SECRET:
         raise Invalid(detail=N_("This source has no secret"))
     if source.secret_sealed is not None:
         old = secret_of(source) or ""

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -86,6 +86,7 @@ class _Shape:
     is_read: bool
     is_idempotent: bool
     gone: tuple[int, ...] = ()
+    known: Mapping[str, Any] = field(default_factory=dict)  # what the result may read besides
 
 
 def read(
@@ -124,10 +125,17 @@ def read_lifecycle(
 
 
 def read_list(
-    connector: Connector, reconcile: Reconcile, outcome: Response | Failure, attempt_no: int = 1
+    connector: Connector,
+    reconcile: Reconcile,
+    asked: Mapping[str, Any],
+    outcome: Response | Failure,
+    attempt_no: int = 1,
 ) -> Answer:
-    """Return what the answer for a page of a list means; its output is {items, next}."""
-    shape = _look_shape(reconcile, reconcile.page, _PAGE)
+    """Return what the answer for a page of a list means; its output is {items, next, token}.
+
+    `asked` is what the page was asked for with, which `next` may count on from.
+    """
+    shape = _look_shape(reconcile, reconcile.page, _PAGE, {"look": asked})
     return _read(connector, shape, outcome, attempt_no)
 
 
@@ -138,9 +146,20 @@ def read_redelivery(
     return _read(connector, _look_shape(reconcile, None, True), outcome, attempt_no)
 
 
-def _look_shape(reconcile: Reconcile, result: Any, output: schemas.Schema) -> _Shape:
+def _look_shape(
+    reconcile: Reconcile,
+    result: Any,
+    output: schemas.Schema,
+    known: Mapping[str, Any] | None = None,
+) -> _Shape:
     return _Shape(
-        reconcile.envelope, reconcile.errors, result, output, is_read=True, is_idempotent=True
+        reconcile.envelope,
+        reconcile.errors,
+        result,
+        output,
+        is_read=True,
+        is_idempotent=True,
+        known=known or {},
     )
 
 
@@ -306,7 +325,9 @@ def _output(shape: _Shape, facts: Mapping[str, Any]) -> tuple[Any, str]:
     output = data
     if shape.result is not None:
         try:
-            output = mapping.prepare_once(shape.result).apply({**facts, "data": data})
+            output = mapping.prepare_once(shape.result).apply(
+                {**shape.known, **facts, "data": data}
+            )
         except mapping.MappingError as lost:
             return data, lost.problems[0].plain()
     wrong = schemas.problems(shape.output, output)
