@@ -122,6 +122,35 @@ class ConnectionOut(BaseModel):
     created_at: datetime
 
 
+class PollIn(_In):
+    """How an app that sends nothing by itself is asked."""
+
+    trigger: Name = Field(description="Which of the connector's triggers.")
+    input: dict[str, str] = Field(
+        default_factory=dict, description="What the connector asks for, such as which shop."
+    )
+    every_seconds: int | None = Field(default=None, description="null: as its manifest says.")
+    since: datetime | None = Field(
+        default=None, description="Bring in what changed since then; null: from now on."
+    )
+
+
+class PollOut(BaseModel):
+    """A trigger of an app that sends nothing by itself, and how asking it goes."""
+
+    id: str | None = Field(description="Also that of its events' source; null: not asked.")
+    trigger: str
+    event: str
+    title: Words
+    input: dict[str, Any]
+    every_seconds: int
+    complete_until: datetime | None = Field(description="The app was asked for all up to then.")
+    last_at: datetime | None
+    next_at: datetime | None
+    events: int
+    problem: dict[str, Any] | None
+
+
 # --- missing events ----------------------------------------------------------------------------
 
 

@@ -248,8 +248,11 @@ def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
     """Compare what the engine reads from a recorded list with what is expected."""
     look = reconcile_of(connector, fixture)
     assert look is not None
-    reader = answers.read_list if step_of(fixture) == "list" else answers.read_redelivery
-    answer = reader(connector, look, outcome_of(fixture))
+    if step_of(fixture) == "list":
+        asked = fixture.value.get("look", {})
+        answer = answers.read_list(connector, look, asked, outcome_of(fixture))
+    else:
+        answer = answers.read_redelivery(connector, look, outcome_of(fixture))
     wanted = fixture.value.get("answer", {"kind": "ok"})
     if any(getattr(answer, name) != wanted[name] for name in ("kind", "cause") if name in wanted):
         text = say(
@@ -264,6 +267,8 @@ def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
             "items": [_listed(connector, fixture, look, one) for one in answer.output["items"]],
             "next": reconcile.next_page(look, answer.output),
         }
+        if look.has_token:
+            page["token"] = reconcile.token_of(answer.output)
     except EngineError as no:
         return [fixture.finding("C05", no.say, "/response")]
     if same(page, fixture.value.get("page")):
