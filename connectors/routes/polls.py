@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from connectors import connections, polls, schemas
+from connectors import asking_schemas, connections, polls
 from connectors.polls import Offer
 from identity import audit
 from identity.guard import principal, require
@@ -12,9 +12,9 @@ from kernel.web import operation
 blueprint = Blueprint("polls", __name__)
 
 
-def _shaped(offer: Offer) -> schemas.PollOut:
+def _shaped(offer: Offer) -> asking_schemas.PollOut:
     look, trigger = offer.look, offer.trigger
-    return schemas.PollOut(
+    return asking_schemas.PollOut(
         id=look.id if look else None,
         trigger=trigger.key,
         event=trigger.event,
@@ -31,8 +31,8 @@ def _shaped(offer: Offer) -> schemas.PollOut:
 
 @blueprint.get("/connections/<connection_id>/polls")
 @require("connections:read")
-@operation(summary="List what the app can be asked for", returns=schemas.PollOut, many=True)
-def list_polls(connection_id: str) -> list[schemas.PollOut]:
+@operation(summary="List what the app can be asked for", returns=asking_schemas.PollOut, many=True)
+def list_polls(connection_id: str) -> list[asking_schemas.PollOut]:
     """Return the triggers of an app that sends nothing by itself, and how asking it goes."""
     who = principal()
     with reading(who.organization_id) as session:
@@ -43,9 +43,12 @@ def list_polls(connection_id: str) -> list[schemas.PollOut]:
 @blueprint.post("/connections/<connection_id>/polls")
 @require("connections:write")
 @operation(
-    summary="Ask the app from now on", body=schemas.PollIn, returns=schemas.PollOut, status=201
+    summary="Ask the app from now on",
+    body=asking_schemas.PollIn,
+    returns=asking_schemas.PollOut,
+    status=201,
 )
-def start_poll(connection_id: str, body: schemas.PollIn) -> schemas.PollOut:
+def start_poll(connection_id: str, body: asking_schemas.PollIn) -> asking_schemas.PollOut:
     """Ask the app from now on, or otherwise than so far; the first look begins at once."""
     who = principal()
     with transaction(who.organization_id) as session:
