@@ -219,6 +219,11 @@ def c12_icon(folder: Folder) -> list[Finding]:
     return check_files.icon(folder.path)
 
 
+def c13_todos(folder: Folder) -> list[Finding]:
+    """Nothing is left to be written."""
+    return check_files.todos(folder.path)
+
+
 RULES: dict[str, Rule] = {
     "C01": c01_manifest,
     "C02": c02_key,
@@ -232,4 +237,5 @@ RULES: dict[str, Rule] = {
     "C10": c10_version,
     "C11": c11_samples,
     "C12": c12_icon,
+    "C13": c13_todos,
 }

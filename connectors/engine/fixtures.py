@@ -285,10 +285,11 @@ def _listed(connector: Connector, fixture: Fixture, look: Reconcile, item: Any) 
         return {**facts, "at": one.at.isoformat(), "is_failed": one.is_failed}
     made = reconcile.rebuilt(look, item)
     fired = triggers.read(connector.triggers[fixture.key], made.headers, made.raw)
-    return [_told(one) for one in fired]
+    return [told(one) for one in fired]
 
 
-def _told(one: triggers.Fired) -> dict[str, Any]:
+def told(one: triggers.Fired) -> dict[str, Any]:
+    """Return an event the way fixtures write it."""
     return {
         "type": one.type,
         "dedupe_key": one.dedupe_key,
@@ -307,7 +308,7 @@ def check_delivery(connector: Connector, fixture: Fixture) -> list[Finding]:
         fired = triggers.read(trigger, delivery.get("headers", {}), raw)
     except EngineError as no:
         return [fixture.finding("C05", no.say, "/delivery")]
-    built = [_told(one) for one in fired]
+    built = [told(one) for one in fired]
     if not same(built, fixture.value.get("events")):
         text = say(f"事件应为 {_json(built)}", f"The events should be {_json(built)}")
         return [fixture.finding("C05", text, "/events")]
