@@ -178,7 +178,7 @@ def change_credentials(
     connection.auth = way.id if way else None
     connection.settings = chosen
     _store_fields(connection, way, given)
-    connection.token_sealed = connection.token_expires_at = None
+    forget_token(connection)
     return make_ready(session, connection)
 
 
@@ -206,6 +206,13 @@ def change(
             settings=settings,
         )
     return connection
+
+
+def forget_token(connection: Connection) -> None:
+    """Drop what was fetched with earlier credentials."""
+    connection.token_sealed = connection.consent_sealed = None
+    connection.token_expires_at = connection.token_renew_at = None
+    connection.grant_expires_at = connection.account = None
 
 
 def make_ready(session: Session, connection: Connection) -> int:
@@ -327,7 +334,8 @@ def revoke(
             names=", ".join(flow.name for flow in users[:5]),
         )
     connection.state, connection.problem = "revoked", None
-    connection.fields_sealed = connection.token_sealed = None
+    connection.fields_sealed = None
+    forget_token(connection)
     connection.public_fields = {}
     session.add(connection)
     return connection

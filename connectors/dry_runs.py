@@ -1,7 +1,7 @@
 """Dry runs: a flow tried on a sample event; requests are built and shown, nothing is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlmodel import Session
@@ -112,7 +112,7 @@ def _pretend(call: Call, opened: Open | None, built: dict[int, dict[str, Any]]) 
         values = opened.values
         if values.token is None:
             # a dry run fetches no token; the request is shown with its place held
-            values = type(values)(values.settings, values.auth, values.fields, {"access": "…"})
+            values = replace(values, token=_stand_in(opened))
         request = requests.build(
             connector, call.step.action or "", call.input, values, call.effect_key
         )
@@ -123,6 +123,13 @@ def _pretend(call: Call, opened: Open | None, built: dict[int, dict[str, Any]]) 
     stepping.succeed(moving, call.note, action.sample.get("output"))
     if moving.position >= len(moving.recipe.steps):
         moving.finish("succeeded")
+
+
+def _stand_in(opened: Open) -> dict[str, str]:
+    """Return something for each text that a token would bring."""
+    steps = requests.token_steps(opened.connector.auth_by_id(opened.values.auth))
+    names = [name for step in steps for name in step.save["object"]["save"]["object"]]
+    return dict.fromkeys(["access", *names], "token")
 
 
 def _as_shown(request: Request, secrets: tuple[str, ...]) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 
-from connectors import tokens
+from connectors import asking, tokens
 from connectors.connections import Open
 from connectors.engine import answers, requests
-from connectors.engine.answers import Answer
-from connectors.stepping import Call, Say, take_answer
+from connectors.landings import Landing
+from connectors.stepping import Call
 from kernel import http, log
 from kernel.database import StoreUnavailable
 
@@ -31,28 +31,6 @@ _pool: ThreadPoolExecutor | None = None
 _guard = threading.Lock()
 _flying: dict[str, float] = {}  # lane → since when, in this process
 _slice: dict[str, int] = {}  # lane → how many calls it takes at a stretch, learnt from its speed
-
-
-@dataclass(frozen=True)
-class Landing:
-    """What became of a call: an answer, a reason why it could not be made, or neither (unsent)."""
-
-    call: Call
-    answer: Answer | None = None
-    outcome: http.Response | http.Failure | None = None
-    secrets: tuple[str, ...] = ()
-    cause: str | None = None
-    say: Say | None = None
-    detail: str | None = None
-
-    def apply(self) -> None:
-        """Move the call's run on."""
-        if self.answer is not None and self.outcome is not None:
-            take_answer(self.call, self.answer, self.outcome, self.secrets)
-        elif self.cause is not None and self.say is not None:
-            self.call.moving.park(self.cause, self.say, self.detail)
-        else:
-            self.call.moving.give_back()
 
 
 # A lane's name, its connection if there is one, and the calls to make.
@@ -165,6 +143,7 @@ def is_light(lane: Lane) -> bool:
         and connection.is_usable
         and len(calls) <= IN_FLIGHT
         and not tokens.has_token(connection)
+        and not connection.connector.finds
     )
 
 
@@ -232,7 +211,7 @@ def _carry(
         return
     ready = tokens.ensure(connection)
     if isinstance(ready, tokens.NoToken):
-        land([_without_token(call, ready) for call in calls])
+        land([_without_token(call, connection, ready) for call in calls])
         return
     refused: list[Landing] = []
     renews = tokens.has_token(ready)
@@ -244,14 +223,20 @@ def _carry(
         return
     renewed = tokens.ensure(ready, stale=True)
     if isinstance(renewed, tokens.NoToken):
-        land([_without_token(one.call, renewed) for one in refused])
+        land([_without_token(one.call, ready, renewed) for one in refused])
         return
     for landings in _send(lane, renewed, [one.call for one in refused]):
         land(landings)
 
 
-def _without_token(call: Call, lost: tokens.NoToken) -> Landing:
-    return Landing(call, lost.answer, lost.outcome, lost.secrets)
+def _without_token(call: Call, connection: Open, lost: tokens.NoToken) -> Landing:
+    answer = lost.answer
+    if answer.kind == "retry" and not lost.is_busy:
+        # each run climbs its own ladder, so that one whose token never comes stops some day
+        after = answers.retry_after(connection.connector, call.moving.attempt_count + 1)
+        kind = "fail" if after is None else "retry"
+        answer = replace(answer, kind=kind, after_seconds=after)
+    return Landing(call, answer, lost.outcome, lost.secrets)
 
 
 def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landing]]:
@@ -264,6 +249,10 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landin
         size = _slice.get(lane, IN_FLIGHT)
         part = built[at : at + size]
         at += len(part)
+        if ready.connector.finds:
+            part, landed = asking.ask_first(ready, part)
+            if landed:
+                yield landed
         started = time.monotonic()
         outcomes = http.send_all([request for _, request in part], limit=IN_FLIGHT)
         _learn(lane, size, (time.monotonic() - started) * IN_FLIGHT / max(len(part), IN_FLIGHT))

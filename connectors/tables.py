@@ -33,6 +33,12 @@ class Connection(Owned, table=True):
     fields_sealed: str | None = None
     token_sealed: str | None = None
     token_expires_at: datetime | None = Field(default=None, sa_type=Moment)
+    token_renew_at: datetime | None = Field(default=None, sa_type=Moment)  # a little before
+    # When a person has to agree again in the app, if the app said so.
+    grant_expires_at: datetime | None = Field(default=None, sa_type=Moment)
+    # A consent under way: {state, verifier, session, user, until}; only its own browser ends it.
+    consent_sealed: str | None = None
+    account: dict[str, Any] | None = Field(default=None, sa_type=Document)  # whose it is: id, name
     # One worker asks for a token, the others wait for what it brings.
     token_lease_owner: str | None = None
     token_lease_until: datetime | None = Field(default=None, sa_type=Moment)
@@ -213,6 +219,8 @@ class Reconciliation(Owned, table=True):
     last: dict[str, Any] | None = Field(default=None, sa_type=Document)  # what the last look did
     last_at: datetime | None = Field(default=None, sa_type=Moment)
     skew_seconds: int = 0  # how far the app's clock is ahead of ours
+    every_seconds: int | None = None  # of a polled app: how often it is asked; None: as others are
+    token: str | None = None  # where its next look begins, in the app's own words
     failure_count: int = 0  # turns in a row that ended with a problem
     problem: dict[str, Any] | None = Field(default=None, sa_type=Document)  # {cause, say, detail}
     found_count: int = 0

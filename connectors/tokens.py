@@ -7,8 +7,8 @@ row again first, because somebody may just have brought a fresh token.
 import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,16 +18,19 @@ from sqlmodel import Session, col
 
 from connectors import connections
 from connectors.connections import Open
-from connectors.engine import answers, requests
+from connectors.engine import grants, requests
 from connectors.engine.answers import Answer
+from connectors.engine.auth import CannotBuild
+from connectors.engine.connector import Auth, TokenStep
+from connectors.engine.grants import Granted
 from connectors.tables import Connection
 from kernel import clock, http, ids
 from kernel.database import reading, store_now, write
 
-LEASE_SECONDS = 30
+LEASE_SECONDS = 30  # for one request; each further one adds what it may take
 PATIENCE_SECONDS = 12
 LOOK_SECONDS = 0.05
-MARGIN_SECONDS = 60
+SHORTEST_SECONDS = 60  # a fresh token is used at least so long, or half its life
 
 _locks: dict[str, threading.Lock] = {}
 _guard = threading.Lock()
@@ -41,36 +44,41 @@ class NoToken:
     outcome: http.Response | http.Failure
     secrets: tuple[str, ...]
 
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether somebody else is fetching one right now."""
+        return self.answer is _BUSY
+
 
 def has_token(connection: Open) -> bool:
-    """Tell whether this way of signing in works with a token that expires."""
-    way = connection.connector.auth_by_id(connection.values.auth)
-    return way is not None and way.token is not None
+    """Tell whether this way of signing in works with a token that has to be fetched."""
+    way = _way(connection)
+    return way is not None and way.has_token
 
 
 def ensure(connection: Open, *, stale: bool = False) -> Open | NoToken:
     """Return the connection with a token that should work; `stale` = the one it has does not."""
     if not has_token(connection):
         return connection
-    refused = _access(connection) if stale else None
+    refused = _proof(connection) if stale else None
     if not stale and _is_fresh(connection, clock.now()):
         return connection
     with _lock_of(connection.connection.id):
         return _ensure(connection, refused)
 
 
-def _ensure(connection: Open, refused: str | None) -> Open | NoToken:
+def _ensure(connection: Open, refused: Mapping[str, Any] | None) -> Open | NoToken:
     row = connection.connection
     owner = ids.new_id("tkn")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         current = _reread(row.organization_id, row.id)
-        if _is_fresh(current, clock.now()) and _access(current) != refused:
+        if _is_fresh(current, clock.now()) and _proof(current) != refused:
             return current
         if write(partial(_take_lease, connection=current, owner=owner)):
             # between the look and the lease another worker may have brought one
             current = _reread(row.organization_id, row.id)
-            if _is_fresh(current, clock.now()) and _access(current) != refused:
+            if _is_fresh(current, clock.now()) and _proof(current) != refused:
                 write(partial(_release, connection=current, owner=owner))
                 return current
             return _ask(current, owner)
@@ -80,20 +88,79 @@ def _ensure(connection: Open, refused: str | None) -> Open | NoToken:
 
 
 def _ask(connection: Open, owner: str) -> Open | NoToken:
-    request = requests.build_token(connection.connector, connection.values)
-    if request is None:
-        return connection
-    outcome = http.send(request)
-    answer = answers.read_token(connection.connector, outcome)
-    if answer.kind != "ok":
+    way = _way(connection)
+    assert way is not None
+    steps, kept = requests.token_steps(way), dict[str, str]()
+    if way.authorize is not None:
+        kept = dict(connection.values.token or {})
+        steps = way.refresh
+        if not kept or not steps or "refresh" not in kept:
+            write(lambda session: _release(session, connection, owner))
+            words = NOT_YET if not kept else OVER
+            return _lost(connection, Answer("fail", cause="auth", say=words))
+    try:
+        found = fetch(connection, steps, kept, is_refresh=way.authorize is not None)
+    except BaseException:
         write(lambda session: _release(session, connection, owner))
-        # a refused sign-in at the token's door is not cured by asking again
-        kind = "fail" if answer.kind == "reauth" else answer.kind
-        return NoToken(replace(answer, kind=kind), outcome, connection.secrets)
-    expires_at = clock.now() + timedelta(seconds=int(answer.output["expires_in_seconds"]))
-    token = {"access": str(answer.output["access"])}
-    write(lambda session: _store(session, connection, owner, token, expires_at))
+        raise
+    if isinstance(found, NoToken):
+        write(lambda session: _release(session, connection, owner))
+        return found
+    write(lambda session: _store(session, connection, owner, found))
     return _reread(connection.connection.organization_id, connection.connection.id)
+
+
+def fetch(
+    connection: Open,
+    steps: Sequence[TokenStep],
+    kept: Mapping[str, str],
+    *,
+    is_refresh: bool = False,
+) -> Granted | NoToken:
+    """Make the requests that lead to a token, one after the other; the earliest end counts.
+
+    `kept` is what the first of them may read: a consent's code, or the token so far.
+    """
+    texts, ends, grant_ends = dict(kept), list[datetime](), list[datetime]()
+    for step in steps:
+        try:
+            request = requests.build_token(connection.connector, connection.values, step, texts)
+        except CannotBuild as cannot:
+            return _lost(connection, Answer("fail", cause=cannot.cause, say=cannot.say))
+        assert request is not None
+        outcome = http.send(request)
+        answer = grants.read(connection.connector, step, outcome, is_refresh=is_refresh)
+        if answer.kind != "ok":
+            hidden = tuple(text for text in texts.values() if text)
+            return NoToken(answer, outcome, (*connection.secrets, *hidden))
+        granted: Granted = answer.output
+        texts.update(granted.texts)
+        ends += [granted.ends_at] if granted.ends_at else []
+        grant_ends += [granted.grant_ends_at] if granted.grant_ends_at else []
+    return Granted(texts, min(ends, default=None), min(grant_ends, default=None))
+
+
+def values_of(connection: Connection, way: Auth, granted: Granted) -> dict[str, Any]:
+    """Return the columns that hold a token that was just brought."""
+    now, ends = clock.now(), granted.ends_at
+    renew = None
+    if ends is not None:
+        life = (ends - now).total_seconds()
+        # a vendor may hand out again what is about to end: do not ask for it at every call
+        least = min(SHORTEST_SECONDS, life / 2)
+        renew = now + timedelta(seconds=max(life - way.early_seconds, least))
+    values: dict[str, Any] = {
+        "token_sealed": connections.seal(connection, "token_sealed", granted.texts),
+        "token_expires_at": ends,
+        "token_renew_at": renew,
+    }
+    if granted.grant_ends_at is not None:
+        values["grant_expires_at"] = granted.grant_ends_at
+    return values
+
+
+def _lost(connection: Open, answer: Answer) -> NoToken:
+    return NoToken(answer, http.Failure("invalid_request", "token"), connection.secrets)
 
 
 def _take_lease(session: Session, connection: Open, owner: str) -> bool:
@@ -106,9 +173,15 @@ def _take_lease(session: Session, connection: Open, owner: str) -> bool:
                 col(Connection.token_lease_until) < now,
             )
         )
-        .values(token_lease_owner=owner, token_lease_until=now + timedelta(seconds=LEASE_SECONDS))
+        .values(token_lease_owner=owner, token_lease_until=now + _lease(connection))
     )
     return bool(taken.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def _lease(connection: Open) -> timedelta:
+    way = _way(connection)
+    count = max(1, len(way.refresh or requests.token_steps(way))) if way else 1
+    return timedelta(seconds=LEASE_SECONDS + (count - 1) * requests.TOKEN_SECONDS)
 
 
 def _release(session: Session, connection: Open, owner: str) -> None:
@@ -119,19 +192,14 @@ def _release(session: Session, connection: Open, owner: str) -> None:
     )
 
 
-def _store(
-    session: Session,
-    connection: Open,
-    owner: str,
-    token: Mapping[str, Any],
-    expires_at: datetime,
-) -> None:
+def _store(session: Session, connection: Open, owner: str, granted: Granted) -> None:
+    way = _way(connection)
+    assert way is not None
     session.execute(
         _one(connection)
         .where(col(Connection.token_lease_owner) == owner)
         .values(
-            token_sealed=connections.seal(connection.connection, "token_sealed", token),
-            token_expires_at=expires_at,
+            **values_of(connection.connection, way, granted),
             token_lease_owner=None,
             token_lease_until=None,
         )
@@ -157,16 +225,23 @@ def _reread(organization_id: str, connection_id: str) -> Open:
         )
 
 
-def _access(connection: Open) -> str | None:
-    token = connection.values.token
-    return str(token["access"]) if token and token.get("access") else None
+def _way(connection: Open) -> Auth | None:
+    return connection.connector.auth_by_id(connection.values.auth)
+
+
+def _proof(connection: Open) -> Mapping[str, Any] | None:
+    return connection.values.token or None
 
 
 def _is_fresh(connection: Open, now: datetime) -> bool:
-    expires_at = connection.connection.token_expires_at
-    if _access(connection) is None:
+    row = connection.connection
+    if _proof(connection) is None:
         return False
-    return expires_at is None or expires_at > now + timedelta(seconds=MARGIN_SECONDS)
+    if row.token_renew_at is not None:
+        return row.token_renew_at > now
+    return row.token_expires_at is None or row.token_expires_at > now + timedelta(
+        seconds=SHORTEST_SECONDS
+    )
 
 
 def _lock_of(connection_id: str) -> threading.Lock:
@@ -184,6 +259,14 @@ def _forget() -> None:
 
 os.register_at_fork(after_in_child=_forget)
 
+NOT_YET = {
+    "zh": "还没有在对方应用里授权：请打开这个连接，点“去授权”",
+    "en": "Nobody has agreed in the app yet: open this connection and choose “Sign in at the app”",
+}
+OVER = {
+    "zh": "授权已到期，请打开这个连接重新授权",
+    "en": "The consent has ended; open this connection and sign in at the app again",
+}
 _BUSY = Answer(
     kind="retry",
     output=None,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from connectors import reconciliations
+from connectors import polls, reconciliations
 from connectors.engine import loader, triggers
 from connectors.tables import Connection
 from kernel.errors import NotFound
@@ -26,6 +26,9 @@ def open_source(session: Session, connection: Connection, trigger_key: str) -> O
     trigger = connector.triggers.get(trigger_key)
     if trigger is None:
         raise NotFound
+    if trigger.every:
+        look = polls.start(session, connection.organization_id, connection.id, trigger_key)
+        return OpenedSource(look.id, "", None)
     config = triggers.source_config(connector, trigger_key)
     source = sources.create(
         session,

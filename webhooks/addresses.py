@@ -5,14 +5,15 @@ This is the one look-up over all tenants in intake: the path itself is the proof
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import select
 from sqlmodel import Session, col
 
 from identity.tables import Organization
-from kernel import clock, vault
+from kernel import clock, documents, vault
+from webhooks.recipes.reading import Given
 from webhooks.tables import SOURCE, Source
 
 
@@ -29,6 +30,7 @@ class OpenSource:
     rejects_unknown: bool
     is_paused: bool
     is_suspended: bool = False  # its organization is
+    given: Given = field(default_factory=Given)  # what a recipe's owner filled in
 
 
 def digest_of(token: str) -> str:
@@ -57,6 +59,10 @@ def opened(source: Source) -> OpenSource:
     until = source.previous_secret_until
     if source.previous_secret_sealed and until is not None and until > clock.now():
         secrets.append(_open(source, source.previous_secret_sealed, "previous_secret"))
+    given = Given()
+    if source.scheme == "recipe":
+        given = Given(*(documents.parse(one.encode()) for one in secrets))
+        secrets = _hidden(source.scheme_options, given)
     return OpenSource(
         organization_id=source.organization_id,
         id=source.id,
@@ -66,7 +72,19 @@ def opened(source: Source) -> OpenSource:
         type_rules=source.type_rules,
         rejects_unknown=source.unknown_types == "reject",
         is_paused=source.state == "paused",
+        given=given,
     )
+
+
+def _hidden(options: Mapping[str, Any], given: Given) -> list[str]:
+    """Return which of the values that were filled in are secret."""
+    asked = options.get("secrets", {})
+    return [
+        value
+        for filled in (given.now, given.before)
+        for name, value in filled.items()
+        if value and asked.get(name, {}).get("secret", True)
+    ]
 
 
 def context_of(source: Source, column: str) -> str:

@@ -32,6 +32,10 @@ ADVICE: Mapping[str, str] = {
         "This source's way of proof is not set up completely. Open a new source and enter the "
         "sending app's way of signing."
     ),
+    "recipe_broken": N_(
+        "A value of this source cannot be used, or its recipe is not right. Look below at which "
+        "step it was, and enter the value anew, copied whole from the sending app."
+    ),
     "source_paused": N_("This source is paused. Resume it when events shall come in again."),
     "cut_off": N_(
         "The connection broke before everything had arrived. If it happens often, look at the "

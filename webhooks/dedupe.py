@@ -30,8 +30,9 @@ def key_of(
         return short(f"id:{len(scope)}:{scope}:{envelope.id}")
     elif message_id:
         key = short(f"message:{message_id}")
-    elif source.scheme == "hmac" and not signing.has_fresh_times(
-        source.scheme, source.scheme_options
+    elif source.scheme == "recipe" or (
+        source.scheme == "hmac"
+        and not signing.has_fresh_times(source.scheme, source.scheme_options)
     ):
         # nothing else stops a recorded message from being sent again
         key = _digest_key(body)
@@ -43,6 +44,8 @@ def _is_message_first(source: OpenSource, envelope: Envelope) -> bool:
 
     That one is often the id of the thing the message is about, the same in every message about it.
     """
+    if source.scheme == "recipe":
+        return True  # the recipe says what makes a message the same
     is_told = envelope.is_wrapped or bool(source.type_rules.get("id_pointer"))
     return source.scheme == "standard_webhooks" and not is_told
 

@@ -1,6 +1,18 @@
 """The refusals that only events in and out know."""
 
-from kernel.errors import N_, Conflict, Invalid, NotFound, TooLarge, TooMany, Unauthenticated
+from collections.abc import Mapping, Sequence
+
+from kernel.errors import (
+    N_,
+    Conflict,
+    FieldError,
+    Invalid,
+    NotFound,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+)
+from kernel.web import localized
 
 
 class BadSignature(Unauthenticated):
@@ -8,6 +20,26 @@ class BadSignature(Unauthenticated):
 
     code = "signature_mismatch"
     default_title = N_("The signature does not fit")
+
+
+class RecipeInvalid(Invalid):
+    """A recipe, or what was filled in for one, is not right; said in both languages."""
+
+    code = "recipe_invalid"
+
+    def __init__(self, found: Sequence[tuple[str, Mapping[str, str]]], pointer: str) -> None:
+        """Take findings (pointer, {zh, en}) below a pointer."""
+        self.found = [(f"{pointer}{place}", say) for place, say in found]
+        super().__init__()
+
+    @property
+    def errors(self) -> list[FieldError]:
+        """Say where and why in the reader's language."""
+        return [{"pointer": place, "message": localized(say)} for place, say in self.found]
+
+    @errors.setter
+    def errors(self, value: list[FieldError]) -> None:
+        """Take no other words: the findings hold them in both languages."""
 
 
 class UnknownSource(NotFound):

@@ -53,7 +53,22 @@ SCHEMES: Mapping[str, SchemeText] = {
         "alert-triangle",
         is_weak=True,
     ),
+    "recipe": SchemeText(
+        N_("A known sender"),
+        N_("The proof of one certain sender, said by a recipe."),
+        "plug-connected",
+    ),
 }
+
+# What a source is proved by that nobody opens by hand.
+POLL = SchemeText(
+    N_("The hub asks the app"), N_("The app sends nothing by itself; the hub asks it."), "clock"
+)
+
+
+def text_of(scheme: str) -> SchemeText:
+    """Return how a scheme is shown to people."""
+    return SCHEMES.get(scheme, POLL)
 
 
 def curl(source: Source, url: str, secret: str | None) -> str:

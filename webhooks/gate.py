@@ -21,6 +21,7 @@ from webhooks.events import Arrival
 from webhooks.intake import Judged, Received
 from webhooks.letters import Answer, Letter
 from webhooks.memory import NotInMemory
+from webhooks.openings import Asked
 
 _logger = log.get_logger(__name__)
 BODY = "yangfan.body"  # where in the scope the whole body is, if whoever stands in front read it
@@ -29,7 +30,6 @@ EXAMINED = "yangfan.examined"  # where in the scope the route finds what came of
 SMALL_BYTES = 64 * 1024
 _PATH = "/in/"
 _HEADERS = [
-    (b"content-type", b"application/json"),
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 ]
@@ -54,9 +54,13 @@ class Gate:
         if received is None:
             await self._behind(scope, receive, send)
             return
-        body = answer(received)
-        length = (b"content-length", str(len(body)).encode())
-        await send({"type": "http.response.start", "status": 202, "headers": [*_HEADERS, length]})
+        status, kind, body = told(received)
+        headers = [
+            (b"content-type", kind.encode()),
+            *_HEADERS,
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 
@@ -74,7 +78,9 @@ async def _take_in(token: str, scope: Scope) -> Received | None:
     started = time.perf_counter()
     raw: bytes = scope[BODY]
     try:
-        judged = await _judge(token, headers(scope), raw)
+        judged = await _judge(token, headers(scope), raw, asked(scope))
+        if not judged.events:
+            return intake.tell(judged, [], started)
         if any(event.problem for event in judged.events):
             scope[EXAMINED] = judged
             return None
@@ -89,13 +95,13 @@ async def _take_in(token: str, scope: Scope) -> Received | None:
     return intake.tell(judged, stored, started)
 
 
-async def _judge(token: str, found: Mapping[str, str], raw: bytes) -> Judged:
+async def _judge(token: str, found: Mapping[str, str], raw: bytes, beside: Asked) -> Judged:
     if len(raw) <= SMALL_BYTES:
         try:
-            return intake.examine(token, found, raw, from_memory=True)
+            return intake.examine(token, found, raw, asked=beside, from_memory=True)
         except NotInMemory:
             pass
-    examine = partial(intake.examine, token, found, raw)
+    examine = partial(intake.examine, token, found, raw, asked=beside)
     return await asyncio.get_running_loop().run_in_executor(None, examine)
 
 
@@ -126,6 +132,19 @@ def headers(scope: Scope) -> dict[str, str]:
         key, text = name.decode("latin-1"), value.decode("latin-1")
         found[key] = f"{found[key]},{text}" if found.get(key) else text
     return found
+
+
+def asked(scope: Scope) -> Asked:
+    """Return what a request is beside its headers and body."""
+    return Asked(scope["method"], scope["path"], scope.get("query_string", b""))
+
+
+def told(received: Received) -> tuple[int, str, bytes]:
+    """Return status, content type and body for a sender whose events were all accepted."""
+    reply = received.reply
+    if reply is None:
+        return 202, "application/json", answer(received)
+    return reply.status, reply.content_type, reply.body
 
 
 def answer(received: Received) -> bytes:

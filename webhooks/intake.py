@@ -5,10 +5,7 @@ rejected, for its owner to see. An array is judged item by item: 202 as soon as 
 with the bad ones listed under `rejected`; 422 when none is.
 """
 
-import gzip
-import io
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,38 +17,31 @@ from catalog import event_types
 from identity.suspensions import Suspended
 from kernel import clock, documents
 from kernel.database import EVERY, reading, write
-from kernel.errors import (
-    N_,
-    Conflict,
-    FieldError,
-    Invalid,
-    Malformed,
-    Problem,
-    TooLarge,
-    UnsupportedMedia,
-)
+from kernel.errors import N_, Conflict, FieldError, Invalid, Problem, TooLarge
 from webhooks import (
     addresses,
+    bodies,
     dedupe,
     events,
     inbox,
     measures,
+    openings,
     quotas,
     refusals,
-    signing,
     sources,
     type_rules,
 )
 from webhooks.addresses import OpenSource
-from webhooks.envelopes import MAX_BYTES, Envelope, Opened, open_envelopes
+from webhooks.envelopes import MAX_BYTES, Envelope, open_envelopes
 from webhooks.errors import SourcePaused, UnknownSource
 from webhooks.events import Accepted, NewEvent
 from webhooks.memory import Memory
+from webhooks.openings import POSTED, Asked
+from webhooks.recipes.reading import Reply
 from webhooks.tables import Event
 
 CACHE_SECONDS = 3.0
 CACHE_LIMIT = 10_000
-MAX_RATIO = 100
 _KEPT_HEADERS = (
     "user-agent", "content-encoding", "webhook-id", "webhook-timestamp", "x-github-event",
     "x-github-delivery", "ce-source",
@@ -76,16 +66,18 @@ class Received:
     is_list: bool
     accepted: list[tuple[int, Accepted]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    reply: Reply | None = None  # what the sender hears instead of the hub's own words
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A request's events, judged and not stored yet."""
+    """A request's events, judged and not stored yet; none for a handshake."""
 
     organization_id: str
     source_id: str
     is_list: bool
     events: list[NewEvent]
+    reply: Reply | None = None
 
 
 _sources = Memory(CACHE_SECONDS, CACHE_LIMIT)
@@ -104,6 +96,7 @@ def take_in(
     read: Callable[[int], bytes],
     sender: str = "",
     examined: Judged | Problem | None = None,
+    asked: Asked = POSTED,
 ) -> Received:
     """Verify, judge and store what is posted to an address; when it returns, it is committed.
 
@@ -114,7 +107,9 @@ def take_in(
     try:
         if isinstance(examined, Problem):
             raise examined
-        judged = examined or examine(token, headers, _read_all(headers, read))
+        judged = examined or examine(token, headers, bodies.read_all(headers, read), asked=asked)
+        if not judged.events:
+            return tell(judged, [], started)
         with quotas.admit(judged.organization_id, judged.source_id, len(judged.events)):
             stored = inbox.put(judged.organization_id, judged.source_id, judged.events)
     except Problem as problem:
@@ -129,7 +124,10 @@ def take_in(
 
 def tell(judged: Judged, stored: Sequence[Accepted], started: float) -> Received:
     """Put together what became of a request's events, and count them."""
-    received = Received(judged.is_list)
+    received = Received(judged.is_list, reply=judged.reply)
+    if not judged.events:
+        measures.count_request("handshake", started)
+        return received
     for index, (event, accepted) in enumerate(zip(judged.events, stored, strict=True)):
         if event.problem is None:
             received.accepted.append((index, accepted))
@@ -148,7 +146,12 @@ def tell(judged: Judged, stored: Sequence[Accepted], started: float) -> Received
 
 
 def examine(
-    token: str, headers: Mapping[str, str], raw: bytes, *, from_memory: bool = False
+    token: str,
+    headers: Mapping[str, str],
+    raw: bytes,
+    *,
+    asked: Asked = POSTED,
+    from_memory: bool = False,
 ) -> Judged:
     """Verify and judge what is posted to an address, storing nothing.
 
@@ -156,26 +159,21 @@ def examine(
     NotInMemory says that it would have to be.
     """
     source = find_source(token, from_memory=from_memory)
-    _check_size(headers, raw)
-    now = clock.now()
-    verified = signing.verify(
-        source.scheme, raw, headers, source.secrets, source.scheme_options, now
-    )
-    body = _decode(raw, headers.get("content-encoding", ""))
-    opened = _open(source, body, headers)
+    bodies.check_size(headers, raw, may_be_empty=source.scheme == openings.RECIPE)
+    opened = openings.open_request(source, asked, headers, raw, clock.now())
     kept = {name: headers[name][:300] for name in _KEPT_HEADERS if name in headers}
     found: list[NewEvent] = []
     for index, envelope in enumerate(opened.envelopes):
         place = index if opened.is_list else None
-        key = dedupe.key_of(source, verified.dedupe_id, envelope, body, place)
+        key = dedupe.key_of(source, opened.message_id, envelope, opened.body, place)
         errors = list(envelope.errors) or judge(
             source.organization_id,
             envelope,
             rejects_unknown=source.rejects_unknown,
             from_memory=from_memory,
         )
-        found.append(new_event(envelope, errors, key, verified.sent_at, kept))
-    return Judged(source.organization_id, source.id, opened.is_list, found)
+        found.append(new_event(envelope, errors, key, opened.sent_at, kept))
+    return Judged(source.organization_id, source.id, opened.is_list, found, opened.reply)
 
 
 def find_source(token: str, *, from_memory: bool = False) -> OpenSource:
@@ -197,55 +195,6 @@ def find_source(token: str, *, from_memory: bool = False) -> OpenSource:
     if source.is_paused:
         raise SourcePaused
     return source
-
-
-def _read_all(headers: Mapping[str, str], read: Callable[[int], bytes]) -> bytes:
-    """Read the body, at most one byte more than allowed, also when its length is not announced."""
-    announced = headers.get("content-length", "")
-    is_hopeless = announced.isdigit() and int(announced[:12]) > MAX_BYTES
-    return b"" if is_hopeless else read(MAX_BYTES + 1)
-
-
-def _check_size(headers: Mapping[str, str], raw: bytes) -> None:
-    announced = headers.get("content-length", "")
-    length = int(announced[:12]) if announced.isdigit() else len(raw)
-    if max(length, len(raw)) > MAX_BYTES:
-        raise TooLarge(
-            detail=N_("The request body may have %(limit)s bytes (1 MiB)"), limit=MAX_BYTES
-        )
-    if len(raw) < length:
-        raise Malformed(detail=N_("The request body ended too early"), code="cut_off")
-    if not raw:
-        raise Malformed(detail=N_("The request has no body"), code="empty")
-
-
-def _decode(raw: bytes, encoding: str) -> bytes:
-    """Undo gzip within bounds, so that a small bomb stays small."""
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
-        return raw
-    if name not in ("gzip", "x-gzip"):
-        raise UnsupportedMedia(
-            detail=N_("Send the body uncompressed or with gzip"), code="content_encoding"
-        )
-    limit = min(MAX_BYTES, len(raw) * MAX_RATIO)
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
-            body = file.read(limit + 1)
-    except (OSError, EOFError, zlib.error):
-        raise Malformed(detail=N_("The body is not good gzip"), code="not_gzip") from None
-    if len(body) > limit:
-        raise TooLarge(detail=N_("Unpacked, the body may have %(limit)s bytes"), limit=limit)
-    return body
-
-
-def _open(source: OpenSource, body: bytes, headers: Mapping[str, str]) -> Opened:
-    opened = open_envelopes(body, headers.get("content-type", ""), headers)
-    if not opened.envelopes:
-        raise Malformed(detail=N_("The array is empty"), code="empty")
-    for envelope in opened.envelopes:
-        type_rules.apply(source.type_rules, envelope, headers)
-    return opened
 
 
 def _plain_text(text: str | None) -> str | None:

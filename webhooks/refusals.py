@@ -66,18 +66,21 @@ def note(
     kind = "refused_limit" if problem.code == "batch_over_quota" else _KINDS.get(problem.status)
     usage.add(source.organization_id, source.id, **{kind or "refused_form": 1})
     at = clock.now().isoformat()
+    reason = getattr(problem, "reason", None)  # what the owner of a recipe is told, and only they
+    code = reason.code if reason is not None else problem.code
     one = {
         "at": at,
-        "code": problem.code,
+        "code": code,
         "title": problem.title,
         "detail": problem.detail or "",
+        **({"say": reason.say} if reason is not None else {}),
         "params": {name: _short(value, source) for name, value in problem.params.items()},
         "headers": {n: _short(headers[n], source) for n in _SHOWN if headers.get(n)},
         "sender": sender[:64],
     }
     with _lock:
         notes = _pending.setdefault((source.organization_id, source.id), Notes())
-        _count(notes.counts, problem.code, {"count": 1, "first_at": at, "last_at": at})
+        _count(notes.counts, code, {"count": 1, "first_at": at, "last_at": at})
         notes.latest.append(one)
         if len(notes.latest) > 2 * KEPT:
             notes.latest = trimmed(notes.latest)

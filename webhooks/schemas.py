@@ -12,6 +12,15 @@ SHORTEST_SECRET = 8
 Secret = Annotated[str, Field(min_length=SHORTEST_SECRET, max_length=500)]
 
 
+Filled = Annotated[
+    dict[
+        Annotated[str, Field(max_length=40)],
+        Annotated[str, Field(max_length=16_384, json_schema_extra={"writeOnly": True})],
+    ],
+    Field(max_length=10),
+]
+
+
 class Input(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -20,9 +29,20 @@ class SourceIn(Input):
     """A new source."""
 
     name: Text
-    scheme: Literal["standard_webhooks", "github", "hmac", "token", "none"] = "standard_webhooks"
+    scheme: Literal["standard_webhooks", "github", "hmac", "token", "none", "recipe"] = (
+        "standard_webhooks"
+    )
     secret: Secret | None = Field(None, description="Made for you when left out.")
-    scheme_options: dict[str, str | int] = Field(default_factory=dict)
+    scheme_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Of a way of proof; of the scheme `recipe` the whole recipe.",
+    )
+    offer: Text | None = Field(
+        None, description="A known sender's way of proof instead: the key of an offer."
+    )
+    filled: Filled = Field(
+        default_factory=dict, description="The values that the recipe or the offer asks for."
+    )
     type_rules: dict[str, str | int] = {"from": "envelope"}
     unknown_types: Literal["accept", "reject"] = "accept"
 
@@ -31,7 +51,7 @@ class SourcePatch(Input):
     """What may change on a source; what is left out stays."""
 
     name: Text | None = None
-    scheme_options: dict[str, str | int] | None = None
+    scheme_options: dict[str, Any] | None = None
     type_rules: dict[str, str | int] | None = None
     unknown_types: Literal["accept", "reject"] | None = None
 
@@ -55,6 +75,32 @@ class SourceSecretOut(SourceOut):
 
     url: str
     secret: str | None
+    filled: dict[str, str] = Field(description="What a recipe's owner filled in.")
+
+
+class AskedOut(BaseModel):
+    """A value that has to be filled in."""
+
+    name: str
+    title: dict[str, str]
+    help: dict[str, str] | str
+    is_secret: bool
+    is_optional: bool
+
+
+class OfferOut(BaseModel):
+    """A sender whose way of proof is known: a source opens with its key."""
+
+    key: str
+    title: dict[str, str]
+    text: dict[str, str]
+    asks: list[AskedOut]
+
+
+class FilledIn(Input):
+    """New values; those they replace go on working for 24 hours."""
+
+    filled: Filled
 
 
 class SecretIn(Input):

@@ -3,7 +3,7 @@
 import re
 import secrets as randomness
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -14,10 +14,15 @@ from kernel.errors import N_, Conflict, FieldError, Invalid
 from kernel.ids import new_id
 from kernel.settings import settings
 from kernel.tenancy import find
-from webhooks import addresses, signing, type_rules
+from webhooks import addresses, fillings, signing, type_rules
+from webhooks.errors import RecipeInvalid
+from webhooks.openings import RECIPE
+from webhooks.recipes.options import check_options
 from webhooks.tables import EVENT, SOURCE, Event, Source
 
-OVERLAP = timedelta(hours=24)
+OVERLAP = fillings.OVERLAP
+POLL = "poll"  # nobody sends: the hub asks the app, and no signature opens the address
+_WITHOUT_SECRET = ("none", POLL)
 UNKNOWN_TYPES = ("accept", "reject")
 _OPTIONS = {
     "header", "prefix", "algorithm", "encoding", "style", "timestamp_header", "signed",
@@ -38,8 +43,12 @@ def create(
     connection_id: str | None = None,
     connector_key: str | None = None,
     trigger_key: str | None = None,
+    filled: Mapping[str, str] | None = None,
 ) -> Source:
-    """Open a new address; a secret is made when none is given and the scheme needs one."""
+    """Open a new address; a secret is made when none is given and the scheme needs one.
+
+    `filled` are the values that a recipe asks for.
+    """
     _check(scheme, scheme_options or {}, rules or {}, unknown_types)
     source = Source(
         organization_id=organization_id,
@@ -56,7 +65,9 @@ def create(
         trigger_key=trigger_key,
     )
     _set_token(source)
-    if scheme != "none":
+    if scheme == RECIPE:
+        fillings.put(source, filled or {})
+    elif scheme not in _WITHOUT_SECRET:
         _set_secret(source, secret)
     session.add(source)
     return source
@@ -94,8 +105,12 @@ def change(
 def _check(
     scheme: str, options: Mapping[str, Any], rules: Mapping[str, Any], unknown_types: str
 ) -> None:
+    if scheme == RECIPE:
+        _check_recipe(options, unknown_types)
+        type_rules.check(rules)
+        return
     errors: list[FieldError] = []
-    if scheme not in signing.SCHEMES:
+    if scheme not in signing.SCHEMES and scheme != POLL:
         errors.append({"pointer": "/scheme", "message": N_("This is not one of the ways")})
     errors += [
         {"pointer": f"/scheme_options/{name}", "message": N_("There is no such option")}
@@ -118,6 +133,15 @@ def _check(
     if errors:
         raise Invalid(errors=errors)
     type_rules.check(rules)
+
+
+def _check_recipe(options: Mapping[str, Any], unknown_types: str) -> None:
+    found = check_options(options)
+    if found:
+        raise RecipeInvalid(found, "/scheme_options")
+    if unknown_types not in UNKNOWN_TYPES:
+        message = N_("This is not one of the ways")
+        raise Invalid(errors=[{"pointer": "/unknown_types", "message": message}])
 
 
 def get(session: Session, organization_id: str, source_id: str) -> Source:
@@ -167,8 +191,10 @@ def rotate_secret(
 ) -> Source:
     """Give the source a new secret; the old one goes on working for a day."""
     source = get(session, organization_id, source_id)
-    if source.scheme == "none":
+    if source.scheme in _WITHOUT_SECRET:
         raise Invalid(detail=N_("This source has no secret"))
+    if source.scheme == RECIPE:
+        raise Invalid(detail=N_("This source has several values; say which of them are new"))
     if source.secret_sealed is not None:
         old = secret_of(source) or ""
         source.previous_secret_sealed = _seal(source, "previous_secret", old)
@@ -206,8 +232,8 @@ def url_of(source: Source) -> str:
 
 
 def secret_of(source: Source) -> str | None:
-    """Return the shared secret as its owner sees it."""
-    if source.secret_sealed is None:
+    """Return the shared secret as its owner sees it; None when there is none, or several."""
+    if source.secret_sealed is None or source.scheme == RECIPE:
         return None
     return vault.open_sealed(source.secret_sealed, addresses.context_of(source, "secret")).decode()
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -56,10 +56,6 @@ _PAGE = {
     "required": ["items"],
     "properties": {"items": {"type": "array", "maxItems": 1000}},
 }
-_TOKEN = {
-    "access": "${body.access_token}",
-    "expires_in_seconds": {"value": "${int(body.expires_in)}", "default": 3600},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """How the answer of one action or lifecycle step is to be read."""
 
     envelope: Envelope
@@ -86,6 +82,7 @@ class _Shape:
     is_read: bool
     is_idempotent: bool
     gone: tuple[int, ...] = ()
+    known: Mapping[str, Any] = field(default_factory=dict)  # what the result may read besides
 
 
 def read(
@@ -93,7 +90,7 @@ def read(
 ) -> Answer:
     """Return what the outcome of an action's request means."""
     action = action_of(connector, action_key)
-    shape = _Shape(
+    shape = Shape(
         action.envelope,
         action.errors,
         action.result,
@@ -101,7 +98,7 @@ def read(
         is_read=action.effect == "read",
         is_idempotent=action.is_idempotent,
     )
-    return _read(connector, shape, outcome, attempt_no)
+    return read_shape(connector, shape, outcome, attempt_no)
 
 
 def read_lifecycle(
@@ -111,7 +108,7 @@ def read_lifecycle(
     found = connector.lifecycle.get(step)
     if found is None:
         raise CannotBuild("config", say(f"没有步骤 {step}", f"There is no step {step}"))
-    shape = _Shape(
+    shape = Shape(
         found.envelope,
         found.errors,
         found.save,
@@ -120,35 +117,46 @@ def read_lifecycle(
         is_idempotent=True,
         gone=found.gone,
     )
-    return _read(connector, shape, outcome, attempt_no)
+    return read_shape(connector, shape, outcome, attempt_no)
 
 
 def read_list(
-    connector: Connector, reconcile: Reconcile, outcome: Response | Failure, attempt_no: int = 1
+    connector: Connector,
+    reconcile: Reconcile,
+    asked: Mapping[str, Any],
+    outcome: Response | Failure,
+    attempt_no: int = 1,
 ) -> Answer:
-    """Return what the answer for a page of a list means; its output is {items, next}."""
-    shape = _look_shape(reconcile, reconcile.page, _PAGE)
-    return _read(connector, shape, outcome, attempt_no)
+    """Return what the answer for a page of a list means; its output is {items, next, token}.
+
+    `asked` is what the page was asked for with, which `next` may count on from.
+    """
+    shape = _look_shape(reconcile, reconcile.page, _PAGE, {"look": asked})
+    return read_shape(connector, shape, outcome, attempt_no)
 
 
 def read_redelivery(
     connector: Connector, reconcile: Reconcile, outcome: Response | Failure, attempt_no: int = 1
 ) -> Answer:
     """Return what the answer to asking for a delivery again means."""
-    return _read(connector, _look_shape(reconcile, None, True), outcome, attempt_no)
+    return read_shape(connector, _look_shape(reconcile, None, True), outcome, attempt_no)
 
 
-def _look_shape(reconcile: Reconcile, result: Any, output: schemas.Schema) -> _Shape:
-    return _Shape(
-        reconcile.envelope, reconcile.errors, result, output, is_read=True, is_idempotent=True
+def _look_shape(
+    reconcile: Reconcile,
+    result: Any,
+    output: schemas.Schema,
+    known: Mapping[str, Any] | None = None,
+) -> Shape:
+    return Shape(
+        reconcile.envelope,
+        reconcile.errors,
+        result,
+        output,
+        is_read=True,
+        is_idempotent=True,
+        known=known or {},
     )
-
-
-def read_token(connector: Connector, outcome: Response | Failure, attempt_no: int = 1) -> Answer:
-    """Return the answer to a token request; its output is {access, expires_in_seconds}."""
-    refused = ErrorRule({"status": [400, 401, 403]}, "fail", "auth", SENTENCES["auth"], None)
-    shape = _Shape(Envelope(), (refused,), _TOKEN, True, is_read=True, is_idempotent=True)
-    return _read(connector, shape, outcome, attempt_no)
 
 
 def retry_after(connector: Connector, attempt_no: int, minimum_seconds: int = 0) -> int | None:
@@ -161,9 +169,10 @@ def retry_after(connector: Connector, attempt_no: int, minimum_seconds: int = 0)
     return max(1, minimum_seconds, round(step + spread))
 
 
-def _read(
-    connector: Connector, shape: _Shape, outcome: Response | Failure, attempt_no: int
+def read_shape(
+    connector: Connector, shape: Shape, outcome: Response | Failure, attempt_no: int
 ) -> Answer:
+    """Return what an outcome means for a call whose answer is read in this shape."""
     if isinstance(outcome, Failure):
         return _failed(connector, shape, outcome, attempt_no)
     header = {name.lower(): value for name, value in outcome.headers.items()}
@@ -235,7 +244,7 @@ def _value(text: str | None, facts: Mapping[str, Any]) -> Any:
 
 def _ruled(
     connector: Connector,
-    shape: _Shape,
+    shape: Shape,
     rule: ErrorRule,
     facts: Mapping[str, Any],
     attempt_no: int,
@@ -285,7 +294,7 @@ def _seconds(after: str | int | None, facts: Mapping[str, Any]) -> int:
     return max(0, min(int((moment - clock.now()).total_seconds()), MAX_WAIT_SECONDS))
 
 
-def _success(shape: _Shape, facts: Mapping[str, Any], *, is_json: bool) -> Answer:
+def _success(shape: Shape, facts: Mapping[str, Any], *, is_json: bool) -> Answer:
     ok = shape.envelope.ok
     if ok is not None and _value(ok, facts) is not True:
         detail = _detail(shape.envelope, facts)
@@ -300,13 +309,15 @@ def _success(shape: _Shape, facts: Mapping[str, Any], *, is_json: bool) -> Answe
     return Answer("ok", output=output, detail=words[:MAX_DETAIL])
 
 
-def _output(shape: _Shape, facts: Mapping[str, Any]) -> tuple[Any, str]:
+def _output(shape: Shape, facts: Mapping[str, Any]) -> tuple[Any, str]:
     """Return the output and, in a few words, how it departs from what the manifest promises."""
     data = facts["body"] if shape.envelope.data is None else _value(shape.envelope.data, facts)
     output = data
     if shape.result is not None:
         try:
-            output = mapping.prepare_once(shape.result).apply({**facts, "data": data})
+            output = mapping.prepare_once(shape.result).apply(
+                {**shape.known, **facts, "data": data}
+            )
         except mapping.MappingError as lost:
             return data, lost.problems[0].plain()
     wrong = schemas.problems(shape.output, output)
@@ -314,7 +325,7 @@ def _output(shape: _Shape, facts: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def _by_status(
-    connector: Connector, shape: _Shape, facts: Mapping[str, Any], attempt_no: int
+    connector: Connector, shape: Shape, facts: Mapping[str, Any], attempt_no: int
 ) -> Answer:
     status, detail = facts["status"], _detail(shape.envelope, facts)
     if status in (408, 425, 429):
@@ -345,7 +356,7 @@ def _detail(envelope: Envelope, facts: Mapping[str, Any]) -> str:
     return f"{text} {body}"[:MAX_DETAIL] if isinstance(body, str) else text
 
 
-def _failed(connector: Connector, shape: _Shape, failure: Failure, attempt_no: int) -> Answer:
+def _failed(connector: Connector, shape: Shape, failure: Failure, attempt_no: int) -> Answer:
     detail = f"{failure.kind}: {failure.detail}"[:MAX_DETAIL]
     if failure.kind == "refused_address":
         words = say("不允许访问这个地址", "This address may not be called")

@@ -1,12 +1,11 @@
-"""Credentials: where an auth's proof goes in a request, and how a client token is asked for."""
+"""Credentials: which way to sign in a request uses, and where its proof goes."""
 
 import base64
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from connectors.engine import templates
-from connectors.engine.connector import Auth, ConnectionValues, Connector
+from connectors.engine.connector import Auth, ConnectionValues, Connector, Placement
 from connectors.engine.findings import EngineError, Problem, Say, say
 from connectors.engine.functions import EvaluationError
 
@@ -39,10 +38,35 @@ def chosen(connector: Connector, connection: ConnectionValues, wanted: str | Non
     return None if found is None or found.kind == "none" else found
 
 
-def proof(auth: Auth | None, connection: ConnectionValues) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the (headers, query) that prove who calls; raises CannotBuild without credentials."""
+def proof(
+    auth: Auth | None, connection: ConnectionValues, base: str | None = None
+) -> dict[str, dict[str, str]]:
+    """Return what proves who calls, by part: header, query, form, json; raises CannotBuild.
+
+    `base` is the named address that is called; some take the proof elsewhere.
+    """
     if auth is None:
-        return {}, {}
+        return {}
+    check_fields(auth, connection)
+    if auth.kind == "basic":
+        return {"header": {"Authorization": basic(connection.fields, "username", "password")}}
+    place = auth.at.get(base or "") or Placement(auth.headers, auth.query, auth.form, auth.json)
+    headers = place.headers
+    if auth.kind == "oauth2_client" and not (headers or place.query or place.form or place.json):
+        headers = BEARER
+    if auth.has_token and not connection.token:
+        raise CannotBuild("auth", say("还没有取得访问令牌", "There is no access token yet"))
+    activation = {
+        "field": connection.fields,
+        "token": connection.token or {},
+        "settings": connection.settings,
+    }
+    parts = {"header": headers, "query": place.query, "form": place.form, "json": place.json}
+    return {part: _write(texts, activation) for part, texts in parts.items() if texts}
+
+
+def check_fields(auth: Auth, connection: ConnectionValues) -> None:
+    """Refuse (CannotBuild) a connection that lacks one of the fields of its way to sign in."""
     for name, field in auth.fields.items():
         if not field.is_optional and not connection.fields.get(name):
             raise CannotBuild(
@@ -52,19 +76,6 @@ def proof(auth: Auth | None, connection: ConnectionValues) -> tuple[dict[str, st
                     f"The connection lacks “{field.title['en']}”; please connect again",
                 ),
             )
-    if auth.kind == "basic":
-        return {"Authorization": _basic(connection.fields, "username", "password")}, {}
-    headers = auth.headers
-    if auth.kind == "oauth2_client":
-        headers = headers or ({} if auth.query else BEARER)
-        if not (connection.token or {}).get("access"):
-            raise CannotBuild("auth", say("还没有取得访问令牌", "There is no access token yet"))
-    activation = {
-        "field": connection.fields,
-        "token": connection.token or {},
-        "settings": connection.settings,
-    }
-    return _write(headers, activation), _write(auth.query, activation)
 
 
 def _write(texts: Mapping[str, str], activation: Mapping[str, Any]) -> dict[str, str]:
@@ -78,23 +89,7 @@ def _write(texts: Mapping[str, str], activation: Mapping[str, Any]) -> dict[str,
         raise CannotBuild("auth", lost.say) from lost
 
 
-def _basic(fields: Mapping[str, str], name: str, secret: str) -> str:
+def basic(fields: Mapping[str, str], name: str, secret: str) -> str:
+    """Return the header value of HTTP Basic for two of the connection's fields."""
     pair = f"{fields.get(name, '')}:{fields.get(secret, '')}".encode()
     return "Basic " + base64.b64encode(pair).decode()
-
-
-def token_form(auth: Auth, connection: ConnectionValues) -> tuple[dict[str, str], bytes]:
-    """Return the (headers, form body) of a client credentials request (RFC 6749, 4.4)."""
-    stated = auth.token or {}
-    form = {"grant_type": "client_credentials"}
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    if "scope" in stated:
-        form["scope"] = _write({"scope": stated["scope"]}, {"settings": connection.settings})[
-            "scope"
-        ]
-    if stated.get("client_auth", "basic") == "body":
-        form["client_id"] = connection.fields.get("client_id", "")
-        form["client_secret"] = connection.fields.get("client_secret", "")
-    else:
-        headers["Authorization"] = _basic(connection.fields, "client_id", "client_secret")
-    return headers, urlencode(form).encode()

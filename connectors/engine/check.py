@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from connectors.engine import (
+    check_auth,
     check_files,
     check_manifest,
     check_reconcile,
@@ -56,6 +57,7 @@ def c01_manifest(folder: Folder) -> list[Finding]:
     """Every template compiles and reads only what is there."""
     return [
         *check_manifest.findings(folder.connector, folder.manifest),
+        *check_auth.findings(folder.connector, folder.manifest),
         *check_reconcile.findings(folder.connector, folder.manifest),
     ]
 
@@ -105,8 +107,15 @@ def c03_schemas(folder: Folder) -> list[Finding]:
 def c04_requests(folder: Folder) -> list[Finding]:
     """Every action, trigger and lifecycle step has a fixture, and its request is built exactly."""
     connector, found = folder.connector, list(folder.broken_fixtures)
-    parts = {"action": connector.actions, "trigger": connector.triggers}
-    every = {**parts, "lifecycle": connector.lifecycle, "reconcile": connector.triggers}
+    sent = {key: one for key, one in connector.triggers.items() if not one.every}
+    parts = {"action": connector.actions, "trigger": sent}
+    own = {way.id: way for way in connector.auth if way.steps and not way.steps[0].request.url}
+    every = {
+        **parts,
+        "lifecycle": connector.lifecycle,
+        "reconcile": connector.triggers,
+        "token": own,
+    }
     shown = {(one.kind, one.key) for one in folder.fixtures}
     for kind, keys in every.items():
         found += [
@@ -114,7 +123,7 @@ def c04_requests(folder: Folder) -> list[Finding]:
                 "C04",
                 f"{kind} {key} 缺少样例，请添加 fixtures/{key}.ok.yaml",
                 f"The {kind} {key} has no fixture; add fixtures/{key}.ok.yaml",
-                f"/{kind}s/{key}" if kind != "lifecycle" else f"/lifecycle/{key}",
+                {"lifecycle": f"/lifecycle/{key}", "token": "/auth"}.get(kind, f"/{kind}s/{key}"),
             )
             for key in keys
             if (kind, key) not in shown and kind != "reconcile"
@@ -168,6 +177,8 @@ def c05_answers(folder: Folder) -> list[Finding]:
             found += fixtures.check_delivery(connector, one)
         elif one.kind == "reconcile" and fixtures.reconcile_of(connector, one):
             found += fixtures.check_look(connector, one)
+        elif one.kind == "token" and connector.auth_by_id(one.key):
+            found += fixtures.check_token(connector, one)
         elif one.key in (connector.actions if one.kind == "action" else connector.lifecycle):
             found += fixtures.check_answer(connector, one)
     return found

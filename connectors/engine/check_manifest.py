@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from catalog import event_types
-from connectors.engine import mapping, schemas, templates, triggers, urls
-from connectors.engine.auth import AUTH_ROOTS, CannotBuild
+from connectors.engine import check_repeats, mapping, schemas, templates, triggers, urls
+from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import (
     Connector,
     Envelope,
@@ -41,22 +41,8 @@ def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
     yield from check_text("/http/base", connector.http.base, frozenset({"settings"}))
     yield from check_envelope("/http/envelope", connector.http.envelope)
     yield from check_rules("/http/errors", connector.http.errors)
-    for position, auth in enumerate(connector.auth):
-        place = f"/auth/{position}"
-        for name, text in {**auth.headers, **auth.query}.items():
-            yield from check_text(f"{place}/apply", text, AUTH_ROOTS)
-            for one in _paths_of(text, AUTH_ROOTS):
-                if one[0] == "field" and one[1:2] and one[1] not in auth.fields:
-                    yield (
-                        place,
-                        Problem(
-                            "", say(f"{name} 用了未声明的字段", f"{name} reads an undeclared field")
-                        ),
-                    )
-        if auth.kind == "api_key" and not (auth.headers or auth.query):
-            yield place, Problem("", say("api_key 需要 apply", "api_key needs apply"))
-        if auth.kind == "oauth2_client" and auth.token is None:
-            yield place, Problem("", say("oauth2_client 需要 token", "oauth2_client needs token"))
+    for name, text in connector.http.bases.items():
+        yield from check_text(f"/http/bases/{name}", text, frozenset({"settings"}))
     for key, action in connector.actions.items():
         sources = {**settings, "input": action.input, "effect_key": _TEXT}
         place = f"/actions/{key}"
@@ -67,6 +53,7 @@ def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
             target = action.output
             wrong = mapping.check_mapping(action.result, None, target, ANSWER | {"item", "index"})
             yield from ((f"{place}/result", one) for one in wrong)
+        yield from check_repeats.problems(f"{place}/idempotency", action, connector)
     for key, step in connector.lifecycle.items():
         place = f"/lifecycle/{key}"
         yield from check_request(
@@ -88,12 +75,17 @@ def check_request(
         ("query", request.query),
         ("headers", {"object": dict(request.headers)}),
         ("json", request.json),
+        ("form", request.form),
+        ("raw", request.raw.text if request.raw else None),
     ):
         for problem in mapping.check_mapping(document, sources, None, roots):
             yield f"{place}/{part}", problem
     if request.auth not in (None, "none") and connector.auth_by_id(request.auth) is None:
         text = say(f"没有名为 {request.auth} 的登录方式", f"There is no auth {request.auth}")
         yield f"{place}/auth", Problem("", text)
+    if request.base is not None and request.base not in connector.http.bases:
+        text = say(f"没有名为 {request.base} 的地址", f"There is no base {request.base}")
+        yield f"{place}/base", Problem("", text)
 
 
 def check_text(
@@ -105,14 +97,6 @@ def check_text(
         templates.parse(text, roots)
     except BadExpression as bad:
         yield place, Problem("", bad.say, text)
-
-
-def _paths_of(text: str, roots: frozenset[str]) -> list[tuple[str | int, ...]]:
-    try:
-        pieces = templates.parse(text, roots).expressions
-    except BadExpression:
-        return []
-    return [path.steps for piece in pieces for path, _ in piece.paths()]
 
 
 def check_envelope(place: str, envelope: Envelope) -> Iterator[tuple[str, Problem]]:
@@ -148,13 +132,7 @@ def hosts(connector: Connector, manifest: Lines) -> list[Finding]:
                 f"settings_hosts 里的 {name} 须是一个文本设置",
                 f"{name} in settings_hosts must be a text setting",
             )
-    addresses = [("/http/base", connector.http.base)]
-    addresses += [
-        (f"/auth/{position}/token/url", auth.token["url"])
-        for position, auth in enumerate(connector.auth)
-        if auth.token
-    ]
-    for at, text in addresses:
+    for at, text in _addresses(connector):
         head = text.partition("}")[0]
         if any(text.startswith("${settings." + name + "}") for name in connector.settings_hosts):
             continue
@@ -177,6 +155,20 @@ def hosts(connector: Connector, manifest: Lines) -> list[Finding]:
                 f"{base.host} is not in connector.hosts (https on port 443 only)",
             )
     return found
+
+
+def _addresses(connector: Connector) -> Iterator[tuple[str, str]]:
+    """Return every address that is called, with its place."""
+    yield "/http/base", connector.http.base
+    for name, text in connector.http.bases.items():
+        yield f"/http/bases/{name}", text
+    for position, auth in enumerate(connector.auth):
+        if auth.token:
+            yield f"/auth/{position}/token/url", auth.token["url"]
+        for part, steps in (("token", auth.steps), ("refresh", auth.refresh)):
+            for step in steps:
+                if step.request.url:
+                    yield f"/auth/{position}/{part}/url", step.request.url
 
 
 def canonical(trigger: Trigger) -> event_types.EventType | None:

@@ -1,7 +1,9 @@
 """What a connector is once its folder is read: frozen, typed, with nothing left to parse."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,52 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where texts go in a request: name → text, for each of its parts."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """How a request is signed: `first` needs no request, `before` is put, `then` reads it."""
+
+    first: Sequence[Mapping[str, Any]]
+    before: Placement
+    then: Sequence[Mapping[str, Any]]
+    put: Placement
+
+
+@dataclass(frozen=True, slots=True)
 class Auth:
     """One way to prove who calls; `apply` says where the proof goes."""
 
     id: str
-    kind: str  # none | api_key | basic | oauth2_client
+    kind: str  # none | api_key | basic | oauth2_client | exchange | sign | oauth2_code
     title: Say
     fields: Mapping[str, Field]
     headers: Mapping[str, str]
     query: Mapping[str, str]
-    token: Mapping[str, Any] | None = None
+    token: Mapping[str, Any] | None = None  # of oauth2_client: {url, scope, client_auth}
+    form: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, str] = field(default_factory=dict)
+    at: Mapping[str, Placement] = field(default_factory=dict)  # for a named base: elsewhere
+    steps: tuple["TokenStep", ...] = ()  # how a token is had, in one or more requests
+    early_seconds: int = 60  # renewed so long before its end
+    sign: Sign | None = None
+    authorize: "Authorize | None" = None
+    refresh: tuple["TokenStep", ...] = ()
+    identity: "Identity | None" = None
+    confidence: str = "documented"
+    source: str | None = None
+
+    @property
+    def has_token(self) -> bool:
+        """Tell whether it works with a token that has to be fetched."""
+        return self.token is not None or bool(self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +82,8 @@ class ErrorRule:
     cause: str | None
     say: Say | None
     after: str | int | None
+    confidence: str = "documented"
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +106,20 @@ class Http:
     errors: tuple[ErrorRule, ...]
     ladder_seconds: tuple[int, ...]
     jitter: float
+    bases: Mapping[str, str] = field(default_factory=dict)  # further addresses, by name
+
+
+@dataclass(frozen=True, slots=True)
+class RawBody:
+    """A body written as text, with its media type."""
+
+    text: str
+    type: str
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTemplate:
-    """A request with `${…}` in it; `json` is a mapping document, None means no body."""
+    """A request with `${…}` in it; at most one of json, form (mapping documents) and raw."""
 
     method: str
     path: str
@@ -78,6 +127,71 @@ class RequestTemplate:
     headers: Mapping[str, str]
     json: Any
     auth: str | None  # an auth's id; None: the connection's own; "none": no proof
+    base: str | None = None  # one of the http part's bases; None: its own
+    form: Any = None
+    raw: RawBody | None = None
+    url: str | None = None  # the whole address, instead of base and path
+
+
+@dataclass(frozen=True, slots=True)
+class Expires:
+    """When a token ends: an expression over the answer, and what it counts."""
+
+    value: str
+    unit: str  # in_seconds | at_ms | at_seconds | at
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStep:
+    """One request on the way to a token, and what of its answer is kept."""
+
+    request: RequestTemplate
+    envelope: Envelope
+    errors: tuple[ErrorRule, ...]
+    save: Any  # a mapping document over the answer that gives {name: text}
+    expires: Expires | None = None
+    client_auth: str | None = None  # basic | body: how an OAuth client names itself
+    sign: Sign | None = None
+    grant_expires: Expires | None = None  # when a person has to sign in again
+
+
+@dataclass(frozen=True, slots=True)
+class Authorize:
+    """Where a person agrees (OAuth 2 with a code): the page and its parameters."""
+
+    url: str
+    params: Mapping[str, str]
+    pkce: bool = True
+    client: str = "client_id"  # the parameter that names us
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose account was connected: a request, and two texts over its answer (or the token)."""
+
+    request: RequestTemplate | None
+    envelope: Envelope
+    errors: tuple[ErrorRule, ...]
+    account: str | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyField:
+    """Where a vendor takes a number of ours that it accepts once: a pointer into the body."""
+
+    pointer: str
+    max: int = 64
+    shape: str = "text"  # text | alnum | digits
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """How to see whether something was created: an action, its input, and what of its output."""
+
+    action: str
+    given: Any  # a mapping document over input, settings and effect_key
+    then: str  # an expression over data, input and effect_key; null or empty: not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +210,34 @@ class Action:
     result: Any  # a mapping document over data, body, header, status; None: the data as it is
     sample: Mapping[str, Any]
     summary: Say | None = None
+    key_field: KeyField | None = None
+    find: Find | None = None
+    confidence: str = "documented"
+    source: str | None = None
+
+    @property
+    def may_repeat(self) -> bool:
+        """Tell whether the app does it once, however often the same request comes."""
+        return (
+            self.effect in ("read", "delete", "upsert")
+            or self.idempotency_header is not None
+            or (self.key_field is not None and self.find is None)
+        )
 
     @property
     def is_idempotent(self) -> bool:
-        """Tell whether sending it twice does no harm."""
-        return self.effect in ("read", "delete", "upsert") or self.idempotency_header is not None
+        """Tell whether trying it again does no harm: the app, or a look before, sees to it."""
+        return self.may_repeat or self.find is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """How often an app is asked that sends nothing by itself."""
+
+    seconds: int  # unless its owner says otherwise
+    least_seconds: int
+    overlap_seconds: int  # how far a look goes back behind the last one
+    window_seconds: int | None  # the longest time one list may span; None: any
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +254,8 @@ class Reconcile:
     keeps_hours: int  # how far back the app can be asked
     errors: tuple[ErrorRule, ...]
     envelope: Envelope
+    every: Every | None = None  # set: nothing comes by itself, the list is all there is
+    has_token: bool = False  # the app names where the next look begins, instead of a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +276,13 @@ class Trigger:
     sample: Mapping[str, Any]
     summary: Say | None = None
     reconcile: Reconcile | None = None
+    confidence: str = "documented"
+    source: str | None = None
+
+    @property
+    def every(self) -> Every | None:
+        """Tell how often the app is asked; None when it sends by itself."""
+        return self.reconcile.every if self.reconcile else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +318,13 @@ class Connector:
     exempt: Mapping[str, str]
     folder: Path
     digest: str
+    confidence: str = "documented"
+    source: str | None = None
+
+    @cached_property
+    def finds(self) -> bool:
+        """Tell whether some action has to be looked for before it is done."""
+        return any(one.find is not None for one in self.actions.values())
 
     @property
     def readme(self) -> str:
@@ -198,3 +351,5 @@ class ConnectionValues:
     auth: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict, repr=False)
     token: Mapping[str, Any] | None = field(default=None, repr=False)
+    moment: datetime | None = None  # instead of the clock, where a signature must come out exactly
+    random: bytes | None = None  # the same for random bytes

@@ -1,18 +1,20 @@
 """Fixtures: recorded examples that are a connector's tests, its documentation and its sandbox."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
-from connectors.engine import answers, reconcile, requests, triggers
-from connectors.engine.connector import ConnectionValues, Connector, Reconcile
+from connectors.engine import answers, drafts, grants, reconcile, requests, triggers
+from connectors.engine.connector import ConnectionValues, Connector, Reconcile, TokenStep
 from connectors.engine.findings import EngineError, Finding, Say, say
 from connectors.engine.yaml_lines import Lines, Unreadable, read
 from kernel import documents
 from kernel.http import Failure, Request, Response
 
-KINDS = ("action", "trigger", "lifecycle", "reconcile")
+KINDS = ("action", "trigger", "lifecycle", "reconcile", "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ def load(folder: Path) -> tuple[list[Fixture], list[Finding]]:
         kinds = [kind for kind in KINDS if isinstance(value.get(kind), str)]
         if len(kinds) != 1 or path.suffix != ".yaml":
             text = say(
-                "样例须是 .yaml，并写明 action、trigger、lifecycle 或 reconcile 之一",
-                "A fixture is a .yaml file with one of action, trigger, lifecycle or reconcile",
+                "样例须是 .yaml，并写明 action、trigger、lifecycle、reconcile 或 token 之一",
+                "A fixture is .yaml with one of: action, trigger, lifecycle, reconcile, token",
             )
             wrong.append(Finding("C04", text, name, 1))
             continue
@@ -67,7 +69,13 @@ def connection_of(fixture: Fixture) -> ConnectionValues:
         auth=stated.get("auth"),
         fields=stated.get("fields", {}),
         token=stated.get("token"),
+        moment=_moment(fixture.value.get("moment")),
+        random=str(fixture.value["random"]).encode() if "random" in fixture.value else None,
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def request_of(connector: Connector, fixture: Fixture) -> Request:
@@ -77,6 +85,8 @@ def request_of(connector: Connector, fixture: Fixture) -> Request:
         return requests.build_lifecycle(
             connector, fixture.key, connection_of(fixture), value.get("facts", {})
         )
+    if fixture.kind == "token":
+        return token_request(connector, fixture)
     look = reconcile_of(connector, fixture)
     if look is not None:
         way, given = connection_of(fixture), value.get("input", {})
@@ -91,6 +101,43 @@ def request_of(connector: Connector, fixture: Fixture) -> Request:
         connection_of(fixture),
         value.get("effect_key", "example-effect"),
     )
+
+
+def token_step(connector: Connector, fixture: Fixture) -> TokenStep:
+    """Return the step to a token that a fixture shows: its number (from 1), or of a refresh."""
+    way = connector.auth_by_id(fixture.key)
+    steps = way.refresh if way and fixture.value.get("refresh") else requests.token_steps(way)
+    number = int(fixture.value.get("step", 1))
+    if not 1 <= number <= len(steps):
+        text = say(f"没有第 {number} 步", f"There is no step {number}")
+        raise requests.CannotBuild("config", text)
+    return steps[number - 1]
+
+
+def token_request(connector: Connector, fixture: Fixture) -> Request:
+    """Return the request of a step to a token; raises CannotBuild."""
+    values = replace(connection_of(fixture), auth=fixture.key)
+    step = token_step(connector, fixture)
+    request = requests.build_token(connector, values, step, fixture.value.get("kept"))
+    assert request is not None
+    return request
+
+
+def check_token(connector: Connector, fixture: Fixture) -> list[Finding]:
+    """Compare what the engine keeps of a token's answer with what is expected."""
+    step = token_step(connector, fixture)
+    is_refresh = bool(fixture.value.get("refresh"))
+    answer = grants.read(connector, step, outcome_of(fixture), is_refresh=is_refresh)
+    wanted = fixture.value.get("answer", {"kind": "ok"})
+    found = {name: getattr(answer, name) for name in ("kind", "cause", "detail") if name in wanted}
+    if not same(found, dict(wanted)):
+        text = say(f"回应应读作 {_json(found)}", f"The response reads as {_json(found)}")
+        return [fixture.finding("C05", text, "/answer")]
+    if answer.kind == "ok" and not same(dict(answer.output.texts), fixture.value.get("token_kept")):
+        kept = _json(dict(answer.output.texts))
+        text = say(f"保存的令牌应为 {kept}", f"The token that is kept should be {kept}")
+        return [fixture.finding("C05", text, "/token_kept")]
+    return []
 
 
 def reconcile_of(connector: Connector, fixture: Fixture) -> Reconcile | None:
@@ -125,7 +172,13 @@ def shown(request: Request) -> dict[str, Any]:
         "headers": dict(request.headers),
     }
     if request.body:
-        out["json"] = documents.parse(request.body)
+        kind = {name.lower(): value for name, value in request.headers.items()}["content-type"]
+        if kind == drafts.FORM:
+            out["form"] = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+        elif kind.startswith("application/json"):
+            out["json"] = documents.parse(request.body)
+        else:
+            out["raw"] = request.body.decode("utf-8", "replace")
     return out
 
 
@@ -151,7 +204,7 @@ def check_request(connector: Connector, fixture: Fixture) -> list[Finding]:
             ),
             f"/request/{part}",
         )
-        for part in ("method", "url", "headers", "json")
+        for part in ("method", "url", "headers", "json", "form", "raw")
         if not same(built.get(part), wanted.get(part))
     ]
 
@@ -195,8 +248,11 @@ def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
     """Compare what the engine reads from a recorded list with what is expected."""
     look = reconcile_of(connector, fixture)
     assert look is not None
-    reader = answers.read_list if step_of(fixture) == "list" else answers.read_redelivery
-    answer = reader(connector, look, outcome_of(fixture))
+    if step_of(fixture) == "list":
+        asked = fixture.value.get("look", {})
+        answer = answers.read_list(connector, look, asked, outcome_of(fixture))
+    else:
+        answer = answers.read_redelivery(connector, look, outcome_of(fixture))
     wanted = fixture.value.get("answer", {"kind": "ok"})
     if any(getattr(answer, name) != wanted[name] for name in ("kind", "cause") if name in wanted):
         text = say(
@@ -211,6 +267,8 @@ def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
             "items": [_listed(connector, fixture, look, one) for one in answer.output["items"]],
             "next": reconcile.next_page(look, answer.output),
         }
+        if look.has_token:
+            page["token"] = reconcile.token_of(answer.output)
     except EngineError as no:
         return [fixture.finding("C05", no.say, "/response")]
     if same(page, fixture.value.get("page")):

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import schemas
+from connectors.engine import schemas, signing_in
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -15,8 +16,10 @@ from connectors.engine.connector import (
     Connector,
     Envelope,
     ErrorRule,
-    Field,
+    Every,
+    Find,
     Http,
+    KeyField,
     LifecycleStep,
     Reconcile,
     RequestTemplate,
@@ -31,6 +34,7 @@ HERE = Path(__file__).parent.parent
 LIBRARY = HERE / "library"
 DEFAULT_LADDER = (5, 30, 120, 600, 3600)
 MAX_FOLDER_FILES = 400
+POLLED_ID = "webhook-id"  # where a listed object carries what tells it apart
 
 
 class Unfit(Exception):  # noqa: N818 - it says what the folder is
@@ -154,6 +158,7 @@ class _Builder:
             exempt=self.manifest.get("exempt", {}),
             folder=self.folder,
             digest=digest(self.folder),
+            **_known(about),
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -202,25 +207,7 @@ class _Builder:
         return found if isinstance(found, dict) else {}
 
     def _auth(self, one: dict[str, Any]) -> Auth:
-        apply = one.get("apply", {})
-        fields = {
-            name: Field(
-                title=field["title"],
-                is_secret=field.get("secret", False),
-                is_optional=field.get("optional", False),
-                help=field.get("help"),
-            )
-            for name, field in one.get("fields", {}).items()
-        }
-        return Auth(
-            id=one["id"],
-            kind=one["kind"],
-            title=one["title"],
-            fields=fields or _usual_fields(one["kind"]),
-            headers=apply.get("header", {}),
-            query=apply.get("query", {}),
-            token=one.get("token"),
-        )
+        return signing_in.auth(one, (self._request, self._envelope, self._errors))
 
     def _http(self, http: dict[str, Any]) -> Http:
         retry = http.get("retry", {})
@@ -232,6 +219,7 @@ class _Builder:
             errors=_rules(http.get("errors", [])),
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
+            bases=http.get("bases", {}),
         )
 
     def _request(self, request: dict[str, Any]) -> RequestTemplate:
@@ -242,6 +230,9 @@ class _Builder:
             headers={**self.defaults.get("headers", {}), **request.get("headers", {})},
             json=request.get("json"),
             auth=request.get("auth"),
+            base=request.get("base"),
+            form=request.get("form"),
+            raw=signing_in.raw_body(request),
         )
 
     def _query(self, stated: Any) -> Any:
@@ -284,15 +275,20 @@ class _Builder:
             input=self._schema(one["input"], f"{at}/input"),
             output=self._schema(one["output"], f"{at}/output"),
             request=self._request(one["request"]),
-            idempotency_header=idempotency["header"] if idempotency else None,
+            idempotency_header=(idempotency or {}).get("header"),
             envelope=self._envelope(one),
             errors=self._errors(one),
             result=one.get("result"),
             sample=one["sample"],
+            **_repeating(idempotency or {}),
+            **_known(one),
         )
 
     def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
         merged = {**self.defaults.get("trigger", {}), **one}
+        if "poll" in one:
+            # what others share is about their webhook; this one has none
+            merged = {"dedupe": {"header": POLLED_ID}, "verify": {"scheme": "poll"}, **one}
         schema = merged.get("schema")
         return Trigger(
             key=key,
@@ -308,19 +304,42 @@ class _Builder:
             data=merged.get("data"),
             schema=self._schema(schema, f"/triggers/{key}/schema") if schema else None,
             sample=one.get("sample", {}),
-            reconcile=self._reconcile(key, merged.get("reconcile")),
+            reconcile=self._poll(key, one["poll"])
+            if "poll" in one
+            else self._reconcile(key, merged.get("reconcile")),
+            **_known(merged),
         )
 
-    def _reconcile(self, key: str, one: dict[str, Any] | None) -> Reconcile | None:
+    def _poll(self, key: str, one: dict[str, Any]) -> Reconcile:
+        """Return how an app is asked that sends nothing by itself: the look for objects."""
+        stated = one["event"]
+        event = {"headers": {POLLED_ID: stated["id"]}, "body": stated["body"]}
+        look = {"kind": "objects", "keeps_hours": 24 * 7, **one, "event": event}
+        least = one.get("least_seconds", 60)
+        every = Every(
+            seconds=max(one.get("every_seconds", 300), least),
+            least_seconds=least,
+            overlap_seconds=one.get("overlap_seconds", 600),
+            window_seconds=one.get("window_seconds"),
+        )
+        plan = self._reconcile(key, look, part="poll")
+        assert plan is not None
+        return replace(plan, every=every, has_token="token" in one["list"])
+
+    def _reconcile(
+        self, key: str, one: dict[str, Any] | None, part: str = "reconcile"
+    ) -> Reconcile | None:
         if one is None:
             return None
         schema = one.get("input", {"type": "object", "properties": {}})
         following = one["list"].get("next", {})
         of_next = "${header.link}" if "link" in following else following.get("value")
         page = {"items": one["list"]["items"]}
+        if "token" in one["list"]:
+            page["token"] = {"optional": one["list"]["token"]}
         return Reconcile(
             kind=one["kind"],
-            input=self._schema(schema, f"/triggers/{key}/reconcile/input"),
+            input=self._schema(schema, f"/triggers/{key}/{part}/input"),
             request=self._request(one["list"]["request"]),
             page={"object": {**page, "next": {"optional": of_next}} if of_next else page},
             link=following.get("link"),
@@ -338,20 +357,32 @@ def _envelope(stated: dict[str, Any]) -> Envelope:
 
 def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
     return tuple(
-        ErrorRule(rule["when"], rule["do"], rule.get("class"), rule.get("say"), rule.get("after"))
+        ErrorRule(
+            rule["when"],
+            rule["do"],
+            rule.get("class"),
+            rule.get("say"),
+            rule.get("after"),
+            **_known(rule),
+        )
         for rule in stated
     )
 
 
-def _usual_fields(kind: str) -> dict[str, Field]:
-    if kind == "basic":
-        return {
-            "username": Field(say("用户名", "User name")),
-            "password": Field(say("密码", "Password"), is_secret=True),
-        }
-    if kind == "oauth2_client":
-        return {
-            "client_id": Field(say("客户端编号", "Client id")),
-            "client_secret": Field(say("客户端密钥", "Client secret"), is_secret=True),
-        }
-    return {}
+def _known(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how sure the manifest is of a part, and who says so."""
+    return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}
+
+
+def _repeating(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an app tells a repetition: by a number of ours, or by being asked."""
+    found = stated.get("find")
+    field = stated.get("field")
+    return {
+        "key_field": KeyField(field, stated.get("max", 64), stated.get("shape", "text"))
+        if field
+        else None,
+        "find": Find(found["action"], {"object": found.get("with", {})}, found["then"])
+        if found
+        else None,
+    }

@@ -28,7 +28,8 @@ from connectors.engine.schemas import Schema
 # dotted prefix → the schema of the value that stands there, e.g. "event.data", "steps.erp.output"
 Sources = Mapping[str, Schema]
 TEXT_CALLS = frozenset(
-    {"money", "date", "text", "plus", "minus", "times", "lower", "upper", "trim", "join"}
+    {"money", "date", "text", "plus", "minus", "times", "lower", "upper", "trim", "join", "json"}
+    | {"moment", "epoch"}
     | {"replace", "part"}
 )
 EVENT: dict[str, Any] = {

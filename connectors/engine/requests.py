@@ -5,18 +5,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from connectors.engine import auth, mapping, schemas, templates, urls
+from connectors.engine import auth, keys, schemas, signing, signing_in, templates, urls
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import (
     Action,
+    Auth,
     ConnectionValues,
     Connector,
+    KeyField,
     Reconcile,
     RequestTemplate,
+    TokenStep,
 )
+from connectors.engine.drafts import Draft, fill, pairs
 from connectors.engine.findings import Problem, say
 from connectors.engine.functions import EvaluationError
-from kernel import documents
 from kernel.http import Request
 
 __all__ = [
@@ -30,7 +33,7 @@ __all__ = [
 ]
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
-MAX_BODY_BYTES = 1 << 20
+TOKEN_SECONDS = 15
 # printable ASCII only: no line breaks that would start another header, no surprises on the wire
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
@@ -63,8 +66,9 @@ def build(
         raise CannotBuild("data", _first(wrong), wrong[0].target, wrong)
     activation = {"input": input, "settings": connection.settings, "effect_key": effect_key}
     extra = {action.idempotency_header: effect_key} if action.idempotency_header else {}
-    request = _request(connector, action.request, connection, activation, extra)
-    return replace(request, may_repeat=action.is_idempotent)
+    key = (action.key_field, effect_key) if action.key_field else None
+    request = _request(connector, action.request, connection, activation, extra, key)
+    return replace(request, may_repeat=action.may_repeat)
 
 
 def build_lifecycle(
@@ -111,14 +115,55 @@ def build_redelivery(
     return _request(connector, reconcile.redeliver, connection, activation, {})
 
 
-def build_token(connector: Connector, connection: ConnectionValues) -> Request | None:
-    """Return the request for a client token, or None when the auth has no token step."""
+def build_token(
+    connector: Connector,
+    connection: ConnectionValues,
+    step: TokenStep | None = None,
+    kept: Mapping[str, Any] | None = None,
+) -> Request | None:
+    """Return the request of one step to a token (default: the first), None when there is none.
+
+    `kept` is what earlier steps saved, or what a person's consent brought.
+    """
     way = auth.chosen(connector, connection, None)
-    if way is None or way.token is None:
+    steps = token_steps(way)
+    if way is None or not steps:
         return None
-    base = urls.base_of(connector, way.token["url"], connection.settings)
-    headers, body = auth.token_form(way, connection)
-    return Request("POST", base.text, headers, body, timeout_seconds=15)
+    step = step or steps[0]
+    auth.check_fields(way, connection)
+    values = replace(connection, token=dict(kept or {}))
+    activation = {
+        "field": connection.fields,
+        "settings": connection.settings,
+        "token": values.token,
+    }
+    draft = _draft(connector, step.request, values, activation)
+    if step.client_auth == "body":
+        names = ("client_id", "client_secret")
+        draft.put("form", {name: connection.fields.get(name, "") for name in names})
+    elif step.client_auth == "basic":
+        proof = auth.basic(connection.fields, "client_id", "client_secret")
+        draft.headers["Authorization"] = proof
+    if step.sign is not None:
+        signing.sign(draft, step.sign, values)
+    request = _written(connector, draft, {})
+    return replace(request, may_repeat=False, timeout_seconds=TOKEN_SECONDS)
+
+
+def token_steps(way: Auth | None) -> tuple[TokenStep, ...]:
+    """Return the requests in which a token is had; none for ways that work without one."""
+    if way is None:
+        return ()
+    return signing_in.client_steps(way.token) if way.token is not None else way.steps
+
+
+def build_identity(connector: Connector, connection: ConnectionValues) -> Request | None:
+    """Return the request that asks whose account was connected, None when there is none."""
+    way = auth.chosen(connector, connection, None)
+    if way is None or way.identity is None or way.identity.request is None:
+        return None
+    activation = {"settings": connection.settings}
+    return _request(connector, way.identity.request, connection, activation, {})
 
 
 def _first(wrong: list[Problem]) -> dict[str, str]:
@@ -132,22 +177,50 @@ def _request(
     connection: ConnectionValues,
     activation: Mapping[str, Any],
     extra: Mapping[str, str],
+    key: tuple[KeyField, str] | None = None,
 ) -> Request:
-    base = urls.base_of(connector, connector.http.base, connection.settings)
-    path = urls.path_of(template.path, activation)
-    query = urls.query_of(template.query, activation)
+    draft = _draft(connector, template, connection, activation)
+    if key is not None:
+        keys.put(draft, *key)
     way = auth.chosen(connector, connection, template.auth)
-    proof_headers, proof_query = auth.proof(way, connection)
-    body = _body(template.json, activation)
-    headers = _headers(template.headers, activation)
-    if body:
-        headers.setdefault("Content-Type", "application/json")
-    headers.setdefault("Accept", "application/json")
+    for part, values in auth.proof(way, connection, template.base).items():
+        if part == "header":
+            extra = {**extra, **values}  # last, so that nothing a template says replaces it
+        else:
+            draft.put(part, values)
+    if way is not None and way.sign is not None:
+        draft.headers.update(extra)
+        extra = {}
+        signing.sign(draft, way.sign, connection)
+    return _written(connector, draft, extra)
+
+
+def _draft(
+    connector: Connector,
+    template: RequestTemplate,
+    connection: ConnectionValues,
+    activation: Mapping[str, Any],
+) -> Draft:
+    text = template.url or urls.base_text(connector, template.base)
+    draft = Draft(
+        method=_method(template.method, activation),
+        base=urls.base_of(connector, text, connection.settings),
+        path=urls.path_of(template.path, activation) if template.path else "",
+        query=[] if template.query is None else pairs(template.query, activation, "/query"),
+        headers={},
+    )
+    draft.headers = _headers(template.headers, activation)
+    fill(draft, template, activation)
+    draft.headers.setdefault("Accept", "application/json")
+    return draft
+
+
+def _written(connector: Connector, draft: Draft, extra: Mapping[str, str]) -> Request:
     return Request(
-        _method(template.method, activation),
-        urls.join(base, path, query + list(proof_query.items())),
-        _checked({**headers, **extra, **proof_headers}),
-        body,
+        draft.method,
+        draft.url(),
+        _checked({**draft.headers, **extra}),
+        draft.body(),
         timeout_seconds=connector.http.timeout_seconds,
         max_response_bytes=connector.http.max_response_bytes,
     )
@@ -183,16 +256,3 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
                 "/headers",
             )
     return dict(headers)
-
-
-def _body(document: Any, activation: Mapping[str, Any]) -> bytes:
-    if document is None:
-        return b""
-    try:
-        value = mapping.prepare_once(document).apply(activation)
-        body = b"" if value is None else documents.dump(value)
-    except mapping.MappingError as lost:
-        raise CannotBuild("data", lost.say, lost.problems[0].target, lost.problems) from lost
-    if len(body) > MAX_BODY_BYTES:
-        raise CannotBuild("data", say("请求内容超过 1 MiB", "The request is over 1 MiB"))
-    return body

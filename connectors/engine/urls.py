@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from connectors.engine import mapping, templates
+from connectors.engine import templates
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import Connector
 from connectors.engine.findings import say
@@ -58,6 +58,17 @@ def _strange(text: Any) -> CannotBuild:
         say(f"“{shown}”不是可用的网址", f"“{shown}” is not a usable web address"),
         "/settings",
     )
+
+
+def base_text(connector: Connector, name: str | None) -> str:
+    """Return the text of the connector's address, or of one of its named ones."""
+    if name is None:
+        return connector.http.base
+    text = connector.http.bases.get(name)
+    if text is None:
+        words = say(f"连接器没有名为 {name} 的地址", f"The connector has no address named {name}")
+        raise CannotBuild("config", words)
+    return text
 
 
 def base_of(connector: Connector, text: str, settings: Mapping[str, Any]) -> Base:
@@ -130,25 +141,6 @@ def _whole(path: str) -> str:
 def _climbs(path: str) -> bool:
     return any(part.replace("%2e", ".").replace("%2E", ".") in (".", "..")
                for part in path.split("/"))  # fmt: skip
-
-
-def query_of(stated: Any, activation: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the query pairs: null is left out, a list repeats its name."""
-    if stated is None:
-        return []
-    try:
-        values = mapping.prepare_once(stated).apply(activation) or {}
-        if not isinstance(values, Mapping):
-            raise EvaluationError(say("查询参数须是对象", "The query must be an object"))
-        pairs: list[tuple[str, str]] = []
-        for name, value in values.items():
-            every = value if isinstance(value, list) else [value]
-            pairs += [(name, to_text(one)) for one in every if one is not None]
-        return pairs
-    except mapping.MappingError as lost:
-        raise CannotBuild("data", lost.say, "/query", lost.problems) from lost
-    except EvaluationError as lost:
-        raise CannotBuild("data", lost.say, "/query") from lost
 
 
 def join(base: Base, path: str, query: list[tuple[str, str]]) -> str:

@@ -35,6 +35,8 @@ def read_connector(key: str) -> Any:
                 "id": way.id,
                 "kind": way.kind,
                 "title": way.title,
+                "confidence": way.confidence,
+                "source": way.source,
                 "fields": [
                     schemas.FieldOut.model_validate({"name": name, **_field(field)})
                     for name, field in way.fields.items()
@@ -63,7 +65,7 @@ def list_templates() -> Any:
 
 
 def _brief(connector: Connector) -> dict[str, Any]:
-    names = ("key", "version", "title", "summary", "slots")
+    names = ("key", "version", "title", "summary", "slots", "confidence", "source")
     return {name: getattr(connector, name) for name in names}
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.engine import answers, loader, requests, urls
+from connectors.engine import grants, loader, requests, urls
 from connectors.engine.connector import ConnectionValues
 from connectors.engine.requests import CannotBuild
-from kernel import documents
+from kernel import clock, documents
 from kernel.http import Response
 
 ERP = loader.find("demo-erp")
@@ -93,11 +93,15 @@ def test_basic_bearer_and_client_tokens_go_where_they_belong():
 
 
 def test_a_token_answer_is_read_and_a_refused_one_says_so():
+    step = requests.token_steps(HTTP.auth_by_id("client"))[0]
     body = documents.dump({"access_token": "t", "expires_in": "7200"})
-    good = answers.read_token(HTTP, Response(200, {}, body, truncated=False, elapsed_ms=1))
-    assert good.output == {"access": "t", "expires_in_seconds": 7200}
-    bad = answers.read_token(HTTP, Response(401, {}, b"{}", truncated=False, elapsed_ms=1))
+    good = grants.read(HTTP, step, Response(200, {}, body, truncated=False, elapsed_ms=1))
+    assert good.output.texts == {"access": "t"}
+    assert 7190 < (good.output.ends_at - clock.now()).total_seconds() <= 7200
+    bad = grants.read(HTTP, step, Response(401, {}, b"{}", truncated=False, elapsed_ms=1))
     assert (bad.kind, bad.cause) == ("fail", "auth")
+    odd = Response(200, {}, b'{"token": "t"}', truncated=False, elapsed_ms=1)
+    assert grants.read(HTTP, step, odd).cause == "config"
 
 
 @pytest.mark.parametrize(

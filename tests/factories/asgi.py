@@ -25,7 +25,8 @@ def ask(app, path, chunks=(), *, method="POST", headers=(), hangs_up=False):
         for n, part in enumerate(parts)
     ]
     scope = {
-        "type": "http", "method": method, "path": path, "query_string": b"", "http_version": "1.1",
+        "type": "http", "method": method, "path": path.partition("?")[0],
+        "query_string": path.partition("?")[2].encode(), "http_version": "1.1",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
         "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 5), "scheme": "http", "root_path": "",
     }  # fmt: skip

@@ -227,7 +227,7 @@ def test_an_odd_tolerance_is_refused_when_it_is_saved(database, seconds):
 
 def test_a_crash_in_front_of_the_framework_is_answered_like_any_other(client, monkeypatch):
     _, door = open_source(scheme="none")
-    monkeypatch.setattr(intake.signing, "verify", lambda *_: 1 / 0)
+    monkeypatch.setattr(signing, "verify", lambda *_: 1 / 0)
     answer = client.post(door, data=RAW, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json["code"]) == (500, "internal")
     assert answer.mimetype == "application/problem+json"

@@ -74,6 +74,7 @@ DONE = {
     "export_asked": N_("The file is being written."),
     "export_cancelled": N_("The export was stopped."),
     "erasure_asked": N_("It begins as soon as a worker is free. This page is the receipt."),
+    "values_renewed": N_("Saved. The values before go on working for 24 hours."),
     "moved": N_("The source has a new address; the old one no longer works."),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 from flask_babel import gettext
 from sqlmodel import Session
 
+from kernel.web import localized
 from webhooks import advice, limits, refusals
 
 
@@ -49,6 +50,8 @@ def _by_code(
 
 
 def _why(one: Mapping[str, Any]) -> str:
+    if one.get("say"):
+        return localized(one["say"])
     said = one["detail"]
     words: str = gettext(said) if said else ""
     try:

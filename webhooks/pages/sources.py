@@ -1,6 +1,6 @@
 """Sources as pages: a list, a short wizard, and everything about one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flask import request
@@ -9,8 +9,9 @@ from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
 from kernel.errors import N_, Invalid, Problem
-from kernel.web import page_of
-from webhooks import examples, intake, sources
+from kernel.web import localized, page_of
+from webhooks import examples, fillings, intake, offers, sources
+from webhooks.openings import RECIPE
 from webhooks.pages.drawing import blueprint, draw, go, typed
 from webhooks.pages.refused import of_source
 from webhooks.schemas import SHORTEST_SECRET
@@ -33,7 +34,7 @@ def list_sources() -> Any:
         )
         ids = [source.id for source in page.items]
         last = sources.last_received(session, organization_id, ids)
-    return draw("sources.html", page=page, last=last, schemes=examples.SCHEMES)
+    return draw("sources.html", page=page, last=last, scheme_of=examples.text_of)
 
 
 @blueprint.get("/sources/new")
@@ -44,10 +45,17 @@ def new_source() -> Any:
 
 
 def _draw_form(problem: Problem | None = None) -> Any:
-    scheme = request.values.get("scheme", "")
-    if scheme not in examples.SCHEMES:
-        return draw("source_choose.html", schemes=examples.SCHEMES)
+    scheme, key = request.values.get("scheme", ""), request.values.get("offer", "")
+    known = {offer.key: offer for offer in offers.listing()}
+    if key in known:
+        return draw("source_offer.html", problem=problem, offer=known[key])
+    if scheme not in examples.SCHEMES or scheme == RECIPE:
+        return draw("source_choose.html", schemes=_choices(), offers=list(known.values()))
     return draw("source_new.html", problem=problem, scheme=scheme, schemes=examples.SCHEMES)
+
+
+def _choices() -> dict[str, examples.SchemeText]:
+    return {key: one for key, one in examples.SCHEMES.items() if key != RECIPE}
 
 
 @blueprint.post("/sources")
@@ -56,21 +64,39 @@ def create_source() -> Any:
     """Open the source and show its address and secret."""
     who = principal()
     try:
+        wish = _wish()
         with transaction(who.organization_id) as session:
             source = sources.create(
                 session,
                 who.organization_id,
-                name=typed("name") or typed("scheme"),
-                scheme=typed("scheme"),
-                secret=_secret(),
-                scheme_options=_options(),
-                rules=_rules(),
                 unknown_types=typed("unknown_types") or "accept",
+                **wish,
             )
             audit.record(session, who, "source.created", source.id)
     except Problem as problem:
         return _draw_form(problem)
     return draw_source(source.id, is_open=True, is_made=True)
+
+
+def _wish() -> dict[str, Any]:
+    """Return what was chosen: a known sender with what was filled in, or a way of proof."""
+    key = typed("offer")
+    if key:
+        offer = offers.find(key)
+        name = typed("name") or localized(offer.title)
+        return {"name": name, "filled": _filled(offer.asks), **offers.values_of(key)}
+    return {
+        "name": typed("name") or typed("scheme"),
+        "scheme": typed("scheme"),
+        "secret": _secret(),
+        "scheme_options": _options(),
+        "rules": _rules(),
+    }
+
+
+def _filled(asks: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    found = {ask["name"]: typed(f"filled_{ask['name']}", 16_384) for ask in asks}
+    return {name: value for name, value in found.items() if value}
 
 
 def _secret() -> str | None:
@@ -137,8 +163,10 @@ def draw_source(
         recent=recent,
         is_made=is_made,
         is_weak=sources.is_weak(source),
-        schemes=examples.SCHEMES,
+        is_polled=source.scheme == sources.POLL,
+        scheme=examples.text_of(source.scheme),
         access=_access(source) if is_open else None,
+        asks=_asks(source),
         cards=[card(source, problem) for card in CARDS],
         **refused,
     )
@@ -146,7 +174,15 @@ def draw_source(
 
 def _access(source: Source) -> dict[str, Any]:
     url, secret = sources.url_of(source), sources.secret_of(source)
+    if source.scheme == RECIPE:
+        filled = fillings.get(source)
+        shown = [{**ask, "value": filled.get(ask["name"], "")} for ask in _asks(source)]
+        return {"url": url, "secret": None, "example": None, "filled": shown}
     return {"url": url, "secret": secret, "example": examples.curl(source, url, secret)}
+
+
+def _asks(source: Source) -> list[dict[str, Any]]:
+    return fillings.asked(source.scheme_options) if source.scheme == RECIPE else []
 
 
 @blueprint.post("/sources/<source_id>/pause")
@@ -179,6 +215,22 @@ def rotate_source_secret(source_id: str) -> Any:
     except Problem as problem:
         return draw_source(source_id, problem)
     return draw_source(source_id, is_open=True)
+
+
+@blueprint.post("/sources/<source_id>/renew-values")
+@require("sources:write")
+def renew_source_values(source_id: str) -> Any:
+    """Take new values for what a recipe asks; what is left empty stays."""
+    who = principal()
+    try:
+        with transaction(who.organization_id) as session:
+            source = sources.get(session, who.organization_id, source_id)
+            fillings.renew(session, who.organization_id, source_id, _filled(_asks(source)))
+            audit.record(session, who, "source.secret_rotated", source_id)
+    except Problem as problem:
+        return draw_source(source_id, problem)
+    intake.forget()
+    return go(f"/sources/{source_id}", "values_renewed")
 
 
 @blueprint.post("/sources/<source_id>/rotate-token")

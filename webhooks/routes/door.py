@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 from flask_babel import gettext
+from werkzeug.exceptions import MethodNotAllowed
 
 from identity.guard import public
 from kernel.errors import FieldError
@@ -13,6 +14,8 @@ from kernel.web import problem_body
 from webhooks import gate, intake
 from webhooks.errors import EventsRejected
 from webhooks.intake import Received
+from webhooks.openings import RECIPE, Asked, RecipeRefused
+from webhooks.recipes.reading import Reply
 
 blueprint = Blueprint("intake", __name__)
 _CHUNK = 64 * 1024
@@ -24,7 +27,39 @@ def receive(token: str) -> Response:
     """Take one event or an array of them in; answers 2xx only once they are committed."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     examined = request.environ.get("asgi.scope", {}).get(gate.EXAMINED)
-    return _answer(intake.take_in(token, headers, _read, request.remote_addr or "", examined))
+    asked = Asked("POST", request.path, request.query_string)
+    try:
+        received = intake.take_in(token, headers, _read, request.remote_addr or "", examined, asked)
+    except RecipeRefused as refused:
+        if refused.reply is None:
+            raise
+        return _reply(refused.reply)
+    return _answer(received)
+
+
+@blueprint.get("/in/<token>", provide_automatic_options=False)
+@public(csrf=False)
+def prove(token: str) -> Response:
+    """Answer a sender that asks whether its owner has this address, where a recipe says how."""
+    if intake.find_source(token).scheme != RECIPE:
+        raise MethodNotAllowed(["POST", "OPTIONS"])
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    asked = Asked("GET", request.path, request.query_string)
+    try:
+        received = intake.take_in(
+            token, headers, lambda _: b"", request.remote_addr or "", asked=asked
+        )
+    except RecipeRefused as refused:
+        if refused.reply is None:
+            raise
+        return _reply(refused.reply)
+    return _answer(received)
+
+
+def _reply(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status, content_type=reply.content_type)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 @blueprint.route("/in/<token>", methods=["OPTIONS"], provide_automatic_options=False)
@@ -54,6 +89,9 @@ def _read(most: int) -> bytes:
 
 
 def _answer(received: Received) -> Response:
+    if received.reply is not None:
+        # also for what is kept for repair: its sender can do no more about it
+        return _reply(received.reply)
     rejected: list[dict[str, Any]] = [
         {"index": one.index, "id": one.id, "errors": _in_words(one.errors)}
         for one in received.rejected

@@ -1,5 +1,7 @@
 """Sources over JSON."""
 
+from typing import Any
+
 from flask import Blueprint, request
 
 from identity import audit
@@ -7,8 +9,17 @@ from identity.guard import principal, require
 from kernel.database import reading, transaction
 from kernel.errors import N_
 from kernel.web import Page, operation, page_of
-from webhooks import intake, sources
-from webhooks.schemas import SecretIn, SourceIn, SourceOut, SourcePatch, SourceSecretOut
+from webhooks import fillings, intake, offers, sources
+from webhooks.schemas import (
+    AskedOut,
+    FilledIn,
+    OfferOut,
+    SecretIn,
+    SourceIn,
+    SourceOut,
+    SourcePatch,
+    SourceSecretOut,
+)
 from webhooks.tables import SOURCE, Source
 
 blueprint = Blueprint("sources", __name__)
@@ -29,7 +40,12 @@ audit.name_actions(
 def with_secret(source: Source) -> SourceSecretOut:
     """Shape a source together with its address and secret."""
     shown = SourceOut.model_validate(source, from_attributes=True).model_dump()
-    return SourceSecretOut(**shown, url=sources.url_of(source), secret=sources.secret_of(source))
+    return SourceSecretOut(
+        **shown,
+        url=sources.url_of(source),
+        secret=sources.secret_of(source),
+        filled=fillings.get(source),
+    )
 
 
 @blueprint.get("/sources")
@@ -49,19 +65,40 @@ def list_sources() -> Page:
 @operation(summary="Open a source", body=SourceIn, returns=SourceSecretOut, status=201)
 def create_source(body: SourceIn) -> SourceSecretOut:
     actor = principal()
+    values: dict[str, Any] = {
+        "scheme": body.scheme,
+        "scheme_options": body.scheme_options,
+        "rules": body.type_rules,
+    }
+    if body.offer is not None:
+        values = offers.values_of(body.offer)
     with transaction(actor.organization_id) as session:
         source = sources.create(
             session,
             actor.organization_id,
             name=body.name,
-            scheme=body.scheme,
             secret=body.secret,
-            scheme_options=body.scheme_options,
-            rules=body.type_rules,
             unknown_types=body.unknown_types,
+            filled=body.filled,
+            **values,
         )
         audit.record(session, actor, "source.created", source.id)
         return with_secret(source)
+
+
+@blueprint.get("/source-offers")
+@require("sources:read")
+@operation(summary="List known senders", returns=OfferOut, many=True)
+def list_offers() -> list[OfferOut]:
+    return [
+        OfferOut(
+            key=one.key,
+            title=dict(one.title),
+            text=dict(one.text),
+            asks=[AskedOut(**ask) for ask in one.asks],
+        )
+        for one in offers.listing()
+    ]
 
 
 @blueprint.get("/sources/<source_id>")
@@ -104,6 +141,19 @@ def rotate_source_secret(source_id: str, body: SecretIn) -> SourceSecretOut:
     actor = principal()
     with transaction(actor.organization_id) as session:
         source = sources.rotate_secret(session, actor.organization_id, source_id, body.secret)
+        audit.record(session, actor, "source.secret_rotated", source.id)
+        shown = with_secret(source)
+    intake.forget()
+    return shown
+
+
+@blueprint.post("/sources/<source_id>/renew-values")
+@require("sources:write")
+@operation(summary="Give a source's recipe new values", body=FilledIn, returns=SourceSecretOut)
+def renew_source_values(source_id: str, body: FilledIn) -> SourceSecretOut:
+    actor = principal()
+    with transaction(actor.organization_id) as session:
+        source = fillings.renew(session, actor.organization_id, source_id, body.filled)
         audit.record(session, actor, "source.secret_rotated", source.id)
         shown = with_secret(source)
     intake.forget()
