@@ -7,7 +7,7 @@ from typing import Any
 
 from connectors import order_keys
 from connectors.engine import loader
-from connectors.flow_checks import KINDS
+from connectors.flow_shapes import KINDS
 from connectors.mapping_rows import Row, document_of
 
 OPERATORS = ("==", "!=", ">", ">=", "<", "<=", "contains", "startsWith")

@@ -129,7 +129,7 @@ def zone_of(name: Any) -> Any:
 
 def date(value: Any, pattern: Any = "yyyy-MM-dd", zone: Any = "+08:00") -> str:
     """Return a moment (RFC 3339 text or a plain day) written with a pattern in a zone."""
-    moment = _moment(value, zone)
+    moment = moment_of(value, zone)
     if not isinstance(pattern, str) or len(pattern) > 60:
         raise EvaluationError(say("日期格式须是短文本", "The date pattern must be short text"))
     offset = moment.strftime("%z")
@@ -142,7 +142,8 @@ def date(value: Any, pattern: Any = "yyyy-MM-dd", zone: Any = "+08:00") -> str:
     return _PARTS.sub(lambda found: parts.get(found[0], found[0].strip("'")), pattern)
 
 
-def _moment(value: Any, zone: Any) -> datetime:
+def moment_of(value: Any, zone: Any = "+08:00") -> datetime:
+    """Return the moment that a text says; a plain day begins at midnight of the zone."""
     text = value.strip() if isinstance(value, str) else ""
     where = zone_of(zone)
     try:

@@ -9,8 +9,8 @@ from catalog import event_types
 from connectors import (
     connections,
     field_paths,
-    flow_checks,
     flow_editing,
+    flow_trees,
     flows,
     mapping_rows,
 )
@@ -180,7 +180,7 @@ def _draw(
         offers=field_paths.offers(document, 0, schema),
         problems=[
             {
-                "step": flow_checks.step_of(one["pointer"]),
+                "step": flow_trees.number_at(document, one["pointer"]),
                 "message": localized(one["say"]),
                 "pointer": one["pointer"],
             }
