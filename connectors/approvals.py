@@ -193,8 +193,8 @@ def _note(session: Session, approval: Approval, now: datetime) -> None:
     step.output = {
         **(step.output or {}),
         "decision": approval.state,
-        "by": approval.decided_name,
-        "comment": approval.comment,
+        "by": approval.decided_name or "",  # texts, so that sentences may hold them
+        "comment": approval.comment or "",
         "at": now.isoformat(),
         "how": "person" if approval.decided_by else "deadline",
     }

@@ -76,7 +76,7 @@ def pretend(moving: "Moving") -> None:
     moving.state, moving.cause, moving.say = "leased", None, None
     moving.asks.clear()
     note = moving.note()
-    given = {"decision": "approved", "by": None, "comment": None} if note.kind == "approval" else {}
+    given = {"decision": "approved", "by": "", "comment": ""} if note.kind == "approval" else {}
     note.output = {**note.output, **given, "ended_at": clock.now().isoformat()}
 
 
