@@ -1,6 +1,23 @@
-"""The pages of connectors: library, connections, missing events, flows, their editor, runs."""
+"""The pages of connectors: library, connections, missing events, flows, their editor, runs, approvals."""
 
-from connectors.pages import connections, editor, flows, library, reconciliations, runs
+from connectors.pages import (
+    approvals,
+    connections,
+    editor,
+    flows,
+    library,
+    reconciliations,
+    runs,
+)
 from connectors.pages.drawing import blueprint
 
-__all__ = ["blueprint", "connections", "editor", "flows", "library", "reconciliations", "runs"]
+__all__ = [
+    "approvals",
+    "blueprint",
+    "connections",
+    "editor",
+    "flows",
+    "library",
+    "reconciliations",
+    "runs",
+]

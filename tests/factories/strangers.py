@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel
 
 from catalog import event_types, releases
-from connectors.tables import Reconciliation, Run, Step
+from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
 from kernel import clock, ids
@@ -276,8 +276,22 @@ def _make_flows(session, made: Neighbour) -> None:
             problem={"cause": "data", "say": {"zh": WORD, "en": WORD}},
         )
     )
+    asked = Approval(
+        organization_id=owner,
+        id=ids.new_id("apv"),
+        flow_id=flow.id,
+        run_id=run.id,
+        position=2,
+        key="ok",
+        title=f"{WORD} pays",
+        text=WORD,
+        roles=["admin"],
+        deadline_at=MOMENT + timedelta(days=3650),
+    )
+    session.add(asked)
     made.secrets.append(password)
     made.ids |= {
+        "approval_id": [asked.id],
         "connection_id": [erp.id, chat.id],
         "flow_id": [flow.id],
         "run_id": [run.id],
