@@ -7,12 +7,14 @@ with the run's wake-up, so that a run that was decided on never waits for ever.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Select, func, select, text, update
 from sqlmodel import Session, col
 
 from connectors.errors import NotNow, Unfit, finding
+from connectors.keys import Key
 from connectors.tables import APPROVAL, Approval, Flow, Run, Step
 from kernel import outbox, queue, tenancy
 from kernel.database import EVERY, reading, store_now, write
@@ -256,10 +258,11 @@ def sweep() -> int:
     with reading(EVERY) as session:
         now = store_now(session)
         found = session.execute(_DUE.where(APPROVAL.c.next_at <= now)).all()
-    return sum(write(lambda session, row=row: _take_turn(session, row[0], row[1])) for row in found)
+    return sum(write(partial(_take_turn, key=(row[0], row[1]))) for row in found)
 
 
-def _take_turn(session: Session, organization_id: str, approval_id: str) -> int:
+def _take_turn(session: Session, key: Key) -> int:
+    organization_id, approval_id = key
     approval = find(session, organization_id, approval_id)
     run, now = _hold(session, approval), store_now(session)
     if approval.state != "open" or approval.next_at is None or approval.next_at > now:

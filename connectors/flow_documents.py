@@ -11,7 +11,6 @@ from connectors.engine.connector import Action, Connector
 from connectors.flow_paths import SPAN
 from kernel.errors import NotFound
 
-
 ENDS = -1  # what follows the last step of a way that ends the run, or the item of a loop
 _BODIES = {
     "filter": "when",
@@ -140,8 +139,8 @@ def _planned(
     for name, below, _ in flow_trees.lists_in(step):
         first = numbers.get(f"{pointer}{below}/0", follows)
         if step["kind"] == "branch":
-            way = {"key": name, "when": True} if name == flow_trees.OTHERWISE else step["ways"][int(name)]
-            ways.append(Way(way["key"], way["when"], first))
+            way = step["ways"][int(name)] if name != flow_trees.OTHERWISE else {}
+            ways.append(Way(way.get("key", name), way.get("when", True), first))
         elif step["kind"] == "approval" and first != follows:
             ways.append(Way(name, True, first))
     is_plain = step["kind"] in ("filter", "map", "action")

@@ -28,7 +28,17 @@ _OWN_PARTS: dict[str, set[str]] = {
     },
 }  # fmt: skip
 _EVERY = {"key", "kind", "title"}
-_TEXTS = ("over", "item_key", "for", "until", "subject", "text", "deadline", "at_deadline", "remind")
+_TEXTS = (
+    "over",
+    "item_key",
+    "for",
+    "until",
+    "subject",
+    "text",
+    "deadline",
+    "at_deadline",
+    "remind",
+)
 _LISTS = {"branch": ("else",), "each": ("steps",), "approval": ("refused",)}
 Finding = dict[str, Any]
 

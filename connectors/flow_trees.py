@@ -1,6 +1,6 @@
 """Flow trees: the steps of a document with those inside others, in the order they are written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,21 +45,18 @@ def walk(document: Mapping[str, Any]) -> list[Place]:
     """Return every step of a document, those inside others right behind the one around them."""
     steps = document.get("steps")
     found: list[Place] = []
-    for place in _walk(steps if isinstance(steps, list) else [], "/steps", 0, "", found):
-        found.append(place)
+    _walk(steps if isinstance(steps, list) else [], "/steps", 0, "", found)
     return found
 
 
-def _walk(
-    steps: Steps, pointer: str, depth: int, inside: str, found: list[Place]
-) -> Iterator[Place]:
+def _walk(steps: Steps, pointer: str, depth: int, inside: str, found: list[Place]) -> None:
     for index, step in enumerate(steps):
         if not isinstance(step, dict):
             continue
         here, number = f"{pointer}/{index}", len(found)
-        yield Place(number, step, here, steps, index, depth, inside)
+        found.append(Place(number, step, here, steps, index, depth, inside))
         for name, below, inner in lists_in(step):
-            yield from _walk(inner, here + below, depth + 1, f"{number}/{name}", found)
+            _walk(inner, here + below, depth + 1, f"{number}/{name}", found)
 
 
 def number_at(document: Mapping[str, Any], pointer: str) -> int | None:

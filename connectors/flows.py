@@ -8,7 +8,15 @@ from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
 from catalog import event_types
-from connectors import approvals, connections, flow_checks, flow_documents, flow_shapes, order_keys, order_lanes
+from connectors import (
+    approvals,
+    connections,
+    flow_checks,
+    flow_documents,
+    flow_shapes,
+    order_keys,
+    order_lanes,
+)
 from connectors.engine import flow_templates
 from connectors.errors import InUse, NotNow, Unfit, finding
 from connectors.tables import Flow, FlowVersion, Run

@@ -12,7 +12,7 @@ from connectors.engine.answers import Answer
 from connectors.engine.findings import EngineError
 from connectors.flow_documents import Planned
 from connectors.moving import Moving, Note, Say
-from kernel import clock, log
+from kernel import log
 from kernel.http import Failure, Response
 
 __all__ = ["Call", "Moving", "Note", "Say", "restore", "start_activation", "take_answer", "work"]

@@ -22,7 +22,38 @@ KINDS = {
 MAX_STEPS = 80  # those inside others counted
 MAX_ITEMS = 1_000
 KEY = r"^[a-z][a-z0-9_]{0,40}$"
-_COUNTS = ("count", "done", "skipped", "failed")
+
+
+def _object(**properties: tuple[str, str, str]) -> dict[str, Any]:
+    """Return the schema of an object from its fields' kinds and titles."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            name: {"type": kind, "x-title": {"zh": zh, "en": en}}
+            for name, (kind, zh, en) in properties.items()
+        },
+    }
+
+
+# what steps that lead elsewhere or wait give to later ones
+WAY = _object(way=("string", "走的分支", "The way it went"))
+WAITED = _object(until=("string", "等到的时间", "Until when it waited"))
+COUNTED = _object(
+    count=("integer", "项数", "Items"),
+    done=("integer", "完成的项数", "Items done"),
+    skipped=("integer", "略过的项数", "Items left out"),
+    failed=("integer", "失败的项数", "Items that failed"),
+    results=("array", "每项的结果", "The result of each item"),
+    errors=("array", "失败的原因", "Why items failed"),
+)
+DECIDED = _object(
+    decision=("string", "决定（approved 或 refused）", "The decision (approved or refused)"),
+    by=("string", "谁决定的", "Who decided"),
+    comment=("string", "说明", "The comment"),
+    at=("string", "何时决定的", "When it was decided"),
+    how=("string", "由人或到期（person、deadline）", "By a person or the deadline"),
+)
 
 
 @dataclass
@@ -55,13 +86,12 @@ def check_steps(steps: Sequence[Mapping[str, Any]], at: str, known: Known) -> li
         if step["key"] in known.outputs:
             text = say(f"步骤名 {step['key']} 重复", f"The step key {step['key']} is used twice")
             problems.append(Problem(f"{here}/key", text))
-        for one in _check_step(step, known):
-            problems.append(Problem(here + one.target, one.say, one.source))
+        problems += _below(here, _check_step(step, known))
     return problems
 
 
 def _check_step(step: Mapping[str, Any], known: Known) -> list[Problem]:
-    kind, output = step["kind"], None
+    kind, output = step["kind"], _GIVES.get(step["kind"])
     if kind == "filter":
         found = check_when(step["when"], known.sources(), "/when")
     elif kind == "map":
@@ -83,13 +113,14 @@ def _check_step(step: Mapping[str, Any], known: Known) -> list[Problem]:
     return found
 
 
+_GIVES: dict[str, Schema | None] = {"branch": WAY, "delay": WAITED, "approval": DECIDED}
+
+
 def _below(at: str, problems: Sequence[Problem]) -> list[Problem]:
     return [Problem(at + one.target, one.say, one.source) for one in problems]
 
 
-def _check_action(
-    step: Mapping[str, Any], sources: Sources
-) -> tuple[list[Problem], Schema | None]:
+def _check_action(step: Mapping[str, Any], sources: Sources) -> tuple[list[Problem], Schema | None]:
     connector = loader.library().get(step["connector"])
     action = connector.actions.get(step["action"]) if connector else None
     if action is None:
@@ -122,22 +153,17 @@ def _check_branch(step: Mapping[str, Any], known: Known) -> Iterator[Problem]:
     for number, way in enumerate(step["ways"]):
         yield from check_when(way["when"], known.sources(), f"/ways/{number}/when")
     for at, steps in [*lists, ("/else", step.get("else") or [])]:
-        inner = replace(known, outputs={**known.outputs, **given})
-        before = set(inner.outputs)
         # what another way gave is not there in this one, though its keys are taken
         readable = replace(known, outputs=dict(known.outputs))
-        for one in check_steps(steps, at, readable):
-            yield one
+        yield from check_steps(steps, at, readable)
         fresh = {k: v for k, v in readable.outputs.items() if k not in known.outputs}
-        for key in sorted(before & set(fresh)):
+        for key in sorted(set(given) & set(fresh)):
             yield Problem(at, say(f"步骤名 {key} 重复", f"The step key {key} is used twice"))
         given |= fresh
     known.outputs |= given
 
 
-def _check_each(
-    step: Mapping[str, Any], known: Known
-) -> tuple[list[Problem], Schema | None]:
+def _check_each(step: Mapping[str, Any], known: Known) -> tuple[list[Problem], Schema | None]:
     sources = known.sources()
     found = _below("/over", mapping.check_mapping({"each": step["over"], "do": ""}, sources))
     item, fewest = None, 0
@@ -146,9 +172,7 @@ def _check_each(
     if fewest > MAX_ITEMS:
         text = f"逐项处理最多 {MAX_ITEMS} 项", f"A loop goes through {MAX_ITEMS} items at most"
         found.append(Problem("/over", say(*text)))
-    inner = replace(
-        known, outputs=dict(known.outputs), items={**known.items, step["key"]: item}
-    )
+    inner = replace(known, outputs=dict(known.outputs), items={**known.items, step["key"]: item})
     if step.get("item_key"):
         checked = mapping.check_mapping(step["item_key"], inner.sources())
         found += _below("/item_key", checked)
@@ -157,17 +181,15 @@ def _check_each(
         found.append(Problem("/steps", say("请加上每一项要做的步骤", "Add what is done for each")))
         return found, None
     result = inner.outputs.get(step["steps"][-1]["key"])
-    properties: dict[str, Any] = {name: {"type": "integer"} for name in _COUNTS}
-    properties["results"] = {"type": "array", "items": {} if result is None else result}
-    properties["errors"] = {"type": "array"}
-    return found, {"type": "object", "properties": properties, "additionalProperties": False}
+    results = {"type": "array", "items": {} if result is None else result}
+    return found, {**COUNTED, "properties": {**COUNTED["properties"], "results": results}}
 
 
 def _check_approval(step: Mapping[str, Any], known: Known) -> Iterator[Problem]:
     for name in ("subject", "text"):
         if step.get(name):
             yield from _below(f"/{name}", mapping.check_mapping(step[name], known.sources()))
-    inner = replace(known, outputs={**known.outputs, step["key"]: None})
+    inner = replace(known, outputs={**known.outputs, step["key"]: DECIDED})
     yield from check_steps(step.get("refused") or [], "/refused", inner)
 
 

@@ -1,4 +1,4 @@
-"""The pages of connectors: library, connections, missing events, flows, their editor, runs, approvals."""
+"""The pages of connectors: library, connections, flows, their editor, runs, and so on."""
 
 from connectors.pages import (
     approvals,

@@ -1,6 +1,5 @@
 """The timeline of a run: its steps in the order of the flow, those of loops item by item."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -115,8 +114,8 @@ def way_title(step: Mapping[str, Any], key: str) -> str:
         return str(gettext("Otherwise"))
     if key == "refused":
         return str(gettext("If it is not approved"))
-    way = next((one for one in step.get("ways") or () if one.get("key") == key), {})
-    return localized(way["title"]) if way.get("title") else key
+    titles = [one.get("title") for one in step.get("ways") or () if one.get("key") == key]
+    return localized(titles[0]) if titles and titles[0] else key
 
 
 def _counts(step: Step | None, next_step: int, items: Items) -> dict[str, int] | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from connectors import approvals, schemas
+from connectors import approval_schemas, approvals
 from connectors.judges import judge_of, may_see
 from connectors.tables import Approval
 from identity import audit
@@ -18,7 +18,7 @@ blueprint = Blueprint("approvals", __name__)
 
 @blueprint.get("/approvals")
 @require("approvals:decide")
-@operation(summary="List the approvals", returns=schemas.ApprovalOut, many=True)
+@operation(summary="List the approvals", returns=approval_schemas.ApprovalOut, many=True)
 def list_approvals() -> Any:
     """Return approvals, the newest first; `state` filters. Without the right to see runs a page
     holds only those that ask you.
@@ -33,7 +33,7 @@ def list_approvals() -> Any:
 
 @blueprint.get("/approvals/<approval_id>")
 @require("approvals:decide")
-@operation(summary="Read an approval", returns=schemas.ApprovalOut)
+@operation(summary="Read an approval", returns=approval_schemas.ApprovalOut)
 def read_approval(approval_id: str) -> Any:
     """Return what is asked, who is asked and what was decided."""
     who = principal()
@@ -47,9 +47,11 @@ def read_approval(approval_id: str) -> Any:
 @blueprint.post("/approvals/<approval_id>/decide")
 @require("approvals:decide")
 @operation(
-    summary="Decide an approval", body=schemas.DecisionIn, returns=schemas.ApprovalOut
+    summary="Decide an approval",
+    body=approval_schemas.DecisionIn,
+    returns=approval_schemas.ApprovalOut,
 )
-def decide_approval(approval_id: str, body: schemas.DecisionIn) -> Any:
+def decide_approval(approval_id: str, body: approval_schemas.DecisionIn) -> Any:
     """Approve or refuse; only a person who is asked may, and only the first decision counts."""
     who = principal()
     with transaction(who.organization_id) as session:

@@ -137,7 +137,10 @@ def test_a_delayed_head_holds_its_lane(database, app_vendor):
         None,
     )
     with reading(works.organization_id) as session:
-        assert order_lanes.in_front(session, session.get(Run, (works.organization_id, behind.id))).id == head.id
+        assert (
+            order_lanes.in_front(session, session.get(Run, (works.organization_id, behind.id))).id
+            == head.id
+        )
     with clock.shifted(seconds=7_201):
         settle()
     assert texts(app_vendor) == ["1"]
@@ -151,7 +154,9 @@ def test_a_delayed_head_holds_its_lane(database, app_vendor):
 def test_kills_around_delays_repeat_nothing(database, app_vendor, monkeypatch, after):
     works = open_works(
         app_vendor.url,
-        each("lines", "${event.data.lines}", delay("wait", **{"for": "1s"}), send("tell", "${item}")),
+        each(
+            "lines", "${event.data.lines}", delay("wait", **{"for": "1s"}), send("tell", "${item}")
+        ),
     )
     works.happen(lines=["A", "B"])
     with clock.shifted(seconds=0):
@@ -213,7 +218,9 @@ def test_a_refusal_ends_the_run(database, app_vendor):
 
 
 def test_a_refusal_goes_its_own_way(database, app_vendor):
-    works = open_works(app_vendor.url, *asks(refused=[send("no", "不付 ${steps.ok.output.comment}")]))
+    works = open_works(
+        app_vendor.url, *asks(refused=[send("no", "不付 ${steps.ok.output.comment}")])
+    )
     works.happen(no="7", amount="1")
     settle()
     decide(works, works.person(), "refuse", "太贵")
@@ -292,7 +299,11 @@ def test_two_people_at_once_decide_once(database, app_vendor):
 
 def test_a_deadline_decides(database, app_vendor):
     for at_deadline in ("refuse", "approve"):
-        works = open_works(app_vendor.url, approval("ok", deadline="1h", at_deadline=at_deadline), send("pay", at_deadline))
+        works = open_works(
+            app_vendor.url,
+            approval("ok", deadline="1h", at_deadline=at_deadline),
+            send("pay", at_deadline),
+        )
         works.happen()
     settle()
     assert approvals.sweep() == 0
@@ -329,9 +340,7 @@ def test_a_run_that_only_looked_cannot_undo_a_decision(database, app_vendor):
     works.happen(no="7", amount="1")
     settle()
     with transaction(EVERY) as session:
-        session.execute(
-            Run.__table__.update().values(next_at=clock.now() - timedelta(seconds=1))
-        )
+        session.execute(Run.__table__.update().values(next_at=clock.now() - timedelta(seconds=1)))
     from connectors import loading, recording, stepping
 
     (late,) = loading.load(claim("late"))
@@ -374,7 +383,10 @@ def test_approvals_inside_branches_and_loops(database, app_vendor):
 
 @pytest.mark.parametrize("after", [False, True])
 def test_kills_around_approvals_ask_once(database, app_vendor, monkeypatch, after):
-    works = open_works(app_vendor.url, each("lines", "${event.data.lines}", approval("ok", "付 ${item}"), send("pay", "${item}")))
+    works = open_works(
+        app_vendor.url,
+        each("lines", "${event.data.lines}", approval("ok", "付 ${item}"), send("pay", "${item}")),
+    )
     boss = works.person()
     works.happen(lines=["A", "B"])
     if not after:

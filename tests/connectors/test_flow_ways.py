@@ -42,7 +42,7 @@ def test_the_first_way_that_fits_is_gone(database, app_vendor, amount, way, text
     (run,) = runs()
     assert (run.state, run.next_step) == ("succeeded", 5)
     assert texts(app_vendor) == [text, f"走了 {way}"]
-    assert [step.key for step in steps(run.id)][0] == "size"
+    assert steps(run.id)[0].key == "size"
     assert len(steps(run.id)) == 3
 
 
@@ -84,7 +84,9 @@ def test_each_item_runs_through_the_steps(database, app_vendor):
             shape("one", {"text": "${item.sku}#${index}"}),
             send("tell", "${steps.one.output.text}"),
         ),
-        send("end", "共 ${steps.lines.output.done} 个，末个 ${steps.lines.output.results[2].channel}"),
+        send(
+            "end", "共 ${steps.lines.output.done} 个，末个 ${steps.lines.output.results[2].channel}"
+        ),
     )
     works.happen(lines=[{"sku": "A"}, {"sku": "B"}, {"sku": "C"}])
     settle()
@@ -159,8 +161,21 @@ def test_a_bad_item_stops_the_run_and_goes_on_once_repaired(database, app_vendor
     works = open_works(
         app_vendor.url, each("lines", "${event.data.lines}", send("tell", "${item.sku}"))
     )
-    app_vendor.answers.append(("messages", 200, {"ok": True, "message": {
-        "message_no": "1", "channel": "c", "posted_at": "2026-11-22T09:30:02+08:00"}}, {}))
+    app_vendor.answers.append(
+        (
+            "messages",
+            200,
+            {
+                "ok": True,
+                "message": {
+                    "message_no": "1",
+                    "channel": "c",
+                    "posted_at": "2026-11-22T09:30:02+08:00",
+                },
+            },
+            {},
+        )
+    )
     app_vendor.answers.append(("messages", 422, {"ok": False, "error": "bad_text"}, {}))
     works.happen(lines=[{"sku": "A"}, {"sku": "B"}, {"sku": "C"}])
     settle()
@@ -264,7 +279,13 @@ def test_kills_inside_branches_and_loops_repeat_nothing(database, app_vendor, mo
             branch(
                 "kind",
                 ("a", "${item.sku == 'A'}", [send("first", "A 类")]),
-                otherwise=[each("parts", "${event.data.parts}", send("part", "${steps.lines.item.sku}${item}"))],
+                otherwise=[
+                    each(
+                        "parts",
+                        "${event.data.parts}",
+                        send("part", "${steps.lines.item.sku}${item}"),
+                    )
+                ],
             ),
             send("tell", "${item.sku} ${steps.kind.output.way}"),
         ),
