@@ -1,6 +1,7 @@
 """The few functions expressions may call: exact money, dates and text, the same everywhere."""
 
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
@@ -243,6 +244,16 @@ def part(value: Any, start: Any, length: Any) -> str:
     return to_text(value)[start : start + length]
 
 
+def base64(value: Any) -> str:
+    """Return the text's UTF-8 bytes in base64 (RFC 4648, with its padding)."""
+    return short(b64encode(to_text(value).encode()).decode())
+
+
+def base64url(value: Any) -> str:
+    """Return the text's UTF-8 bytes in the base64 of addresses (RFC 4648, with its padding)."""
+    return short(urlsafe_b64encode(to_text(value).encode()).decode())
+
+
 def short(text: str) -> str:
     """Return the text, or refuse it when it is longer than 64 Ki characters."""
     if len(text) > MAX_TEXT:
@@ -272,5 +283,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "join": (join, 1, 2),
     "replace": (replace, 3, 3),
     "part": (part, 3, 3),
+    "base64": (base64, 1, 1),
+    "base64url": (base64url, 1, 1),
     "json": (lambda value: short(documents.dump(value).decode()), 1, 1),
 }

@@ -29,7 +29,7 @@ from connectors.engine.schemas import Schema
 Sources = Mapping[str, Schema]
 TEXT_CALLS = frozenset(
     {"money", "date", "text", "plus", "minus", "times", "lower", "upper", "trim", "join", "json"}
-    | {"moment", "epoch"}
+    | {"moment", "epoch", "base64", "base64url"}
     | {"replace", "part"}
 )
 EVENT: dict[str, Any] = {
