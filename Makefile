@@ -9,7 +9,7 @@ NPM := $(shell command -v npm 2>/dev/null || echo $(BIN)/npm)
 QUIET_PIP := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test lint check fast demo bench faults messages lock shots clean
+.PHONY: help setup run up test lint check fast demo bench real faults messages lock shots clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ demo: setup ## the main job without a browser against a fresh hub; last line is 
 
 bench: setup .venv/.ready-dev ## the hub beside a hand-written pipeline; last line is one JSON line of figures and goals (FULL=1: everything)
 	@$(BIN)/python -m tests.dependencies $(BIN)/python -m bench.compare $(if $(FULL),--full) $(BENCH)
+
+real: setup ## the main job with real third-party apps from their registries; last line is one JSON line
+	@$(BIN)/python -m bench.real
 
 faults: setup .venv/.ready-dev ## try to lose an event (KILLS=40 in each mode); last line is one JSON line of figures
 	@$(BIN)/python -m bench.faults --kills $(or $(KILLS),40) $(FAULTS)

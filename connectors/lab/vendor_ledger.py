@@ -111,7 +111,7 @@ class Ledger:
     def calls(self, action: str | None, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Return calls in order, `limit` at most, from after a row id."""
         rows = self.run(
-            "SELECT id, action, key, digest, status, count, installation, at FROM call"
+            "SELECT id, action, key, digest, body, status, count, installation, at FROM call"
             " WHERE id > ? AND (? IS NULL OR action = ?) ORDER BY id LIMIT ?",
             after, action, action, limit,
         )  # fmt: skip
