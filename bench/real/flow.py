@@ -21,8 +21,8 @@ def reference(code: str) -> str:
     return f"{EVENT}-{code}"
 
 
-def document(connections: Mapping[str, str]) -> dict[str, Any]:
-    """Return the flow's document for the apps that have a connection (key → id)."""
+def document(connections: Mapping[str, str], source_id: str) -> dict[str, Any]:
+    """Return the flow's document for what comes in at a source and the apps with a connection."""
     steps = [*_order(), *_books(), *_task(), *_message()]
     return {
         "trigger": {
@@ -30,7 +30,7 @@ def document(connections: Mapping[str, str]) -> dict[str, Any]:
             "trigger": "order_paid",
             "event": PAID,
             "version": 1,
-            "connection": connections["pretix"],
+            "source": source_id,
         },
         "steps": [
             {**step, "connection": connections[step["connector"]]} if "connector" in step else step

@@ -4,7 +4,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -17,7 +16,6 @@ from bench.real.rooms import Deadline, Room
 from bench.real.tryton import Tryton
 
 CUSTOMERS = 12
-SENDERS = 2
 SETTLE_SECONDS = 300.0
 # notices are unsigned: the secret part is the address, and the order is fetched before use
 SOURCE = {
@@ -101,7 +99,9 @@ def publish(client: Client, connections: Mapping[str, str], shop: Pretix) -> str
     source = client.call("POST", "/api/v1/sources", SOURCE)
     shop.send_to(source["url"])
     made = client.call(
-        "POST", "/api/v1/flows", {"name": "售票", "document": flow.document(connections)}
+        "POST",
+        "/api/v1/flows",
+        {"name": "售票", "document": flow.document(connections, source["id"])},
     )
     if made["problems"]:
         raise RuntimeError(f"the flow has problems: {json.dumps(made['problems'])}")
@@ -119,13 +119,9 @@ def sell_one(shop: Pretix, sent: Sent) -> None:
 
 def sell_many(shop: Pretix, sent: Sent, count: int) -> None:
     """Let `count` orders come in that are paid at once, from fewer customers than orders."""
-
-    def one(number: int) -> tuple[str, tuple[str, int]]:
+    for number in range(count):
         email = f"guest{number % CUSTOMERS}@example.com"
-        return shop.order(email, f"客人{number}", is_paid=True), (email, 1)
-
-    with ThreadPoolExecutor(SENDERS) as pool:
-        sent.orders.update(pool.map(one, range(count)))
+        sent.orders[shop.order(email, f"客人{number}", is_paid=True)] = (email, 1)
 
 
 def look(hub: Hub, rooms: Mapping[str, Room]) -> Found:
@@ -166,11 +162,13 @@ def wait(
         time.sleep(1)
 
 
-def waiting(client: Client, flow_id: str) -> Counter[str]:
-    """Return how many of a flow's runs there are in each state (the newest hundred)."""
-    runs = client.call("GET", f"/api/v1/runs?flow_id={flow_id}&limit=100")
-    every = runs["items"] if isinstance(runs, dict) else runs
-    return Counter(one["state"] for one in every)
+def runs(client: Client, flow_id: str) -> str:
+    """Return in a few words how a flow's newest runs stand, and what the first stuck one says."""
+    page = client.call("GET", f"/api/v1/runs?flow={flow_id}&limit=100")
+    every = page["items"]
+    stuck = [one for one in every if one["cause"]]
+    told = [f"{one['cause']} at step {one['next_step']}: {one['detail']}" for one in stuck[:1]]
+    return "; ".join([str(dict(Counter(one["state"] for one in every))), *told])
 
 
 def booked(books: Room | None) -> Decimal | None:

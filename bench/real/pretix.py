@@ -42,9 +42,9 @@ class Pretix(PythonRoom):
         return facts
 
     def command(self) -> Sequence[str]:
-        """Return gunicorn's command: one process, as SQLite has one writer."""
+        """Return gunicorn's command: one request at a time, as SQLite has one writer."""
         address = f"127.0.0.1:{self.port}"
-        options = ("--workers", "1", "--threads", "4", "--timeout", "120", "--bind", address)
+        options = ("--workers", "1", "--timeout", "120", "--bind", address)
         return (str(self.python), "-m", "gunicorn", "pretix.wsgi", *options)
 
     def is_ready(self) -> bool:
