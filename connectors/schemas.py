@@ -128,11 +128,13 @@ class ConnectionOut(BaseModel):
 
 
 DOCUMENT = (
-    "A trigger and steps. The trigger's `order_key` says which runs go one after another, in the "
-    "order of their events: `none` (the default: they go side by side), `flow` (all of the flow), "
-    "`subject` (those of one subject), or an expression over the event such as "
-    "`${event.data.order_no}` (those with the same value; events without one belong together). A "
-    "run that fails holds those behind it until it is retried or cancelled."
+    "A trigger and steps: `filter`, `map`, `action`, and with steps inside `branch` (`ways`, "
+    "`else`), `each` (`over`, `steps`), `approval` (`refused`), and `delay`; see docs/flows.md."
+    " The trigger's `order_key` says which runs go one after another, in the order of their "
+    "events: `none` (the default: they go side by side), `flow` (all of the flow), `subject` "
+    "(those of one subject), or an expression over the event such as `${event.data.order_no}` "
+    "(those with the same value; events without one belong together). A run that fails holds "
+    "those behind it until it is retried or cancelled."
 )
 
 
