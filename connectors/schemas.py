@@ -197,6 +197,16 @@ class VersionOut(BaseModel):
     published_at: datetime
 
 
+class ChangeOut(BaseModel):
+    """One thing that differs between two documents of a flow."""
+
+    kind: str = Field(description="added, removed, moved or changed")
+    step: str | None = Field(description="The step's key; null for the trigger.")
+    field: str = Field(description="Of a changed value: where it stands, with dots.")
+    before: Any
+    after: Any
+
+
 class TrialIn(Strict):
     """A sample event for a dry run; without one the flow's template or event type gives it."""
 

@@ -19,6 +19,7 @@ from factories.ways import (
 from connectors import approvals, flows, lanes, order_lanes, recovery, run_records
 from connectors.claims import claim
 from connectors.errors import NotNow, Unfit
+from connectors.runs import count_waiting
 from connectors.tables import Approval, Run
 from identity.suspensions import HOLDS
 from kernel import clock
@@ -470,3 +471,29 @@ def test_details_and_events_take_approvals_along(database, app_vendor):
     with transaction(EVERY) as session:
         run_records.drop(session, works.organization_id, [event_id])
     assert rows(Approval) == []
+
+
+def test_a_run_that_was_set_aside_meanwhile_takes_the_decision_when_it_is_retried(
+    database, app_vendor
+):
+    works = open_works(app_vendor.url, *asks())
+    works.happen(no="7", amount="1")
+    settle()
+    with transaction(EVERY) as session:
+        session.execute(Run.__table__.update().values(state="parked", cause="quarantined"))
+    decide(works, works.person())
+    assert settle() == 0
+    with transaction(EVERY) as session:
+        recovery.retry_now(session, works.organization_id, runs()[0].id)
+    settle()
+    assert runs()[0].state == "succeeded"
+
+
+def test_runs_that_rest_as_they_should_are_no_backlog(database, app_vendor):
+    works = open_works(app_vendor.url, *asks())
+    works.happen(no="7", amount="1")
+    with reading(works.organization_id) as session:
+        assert count_waiting(session, works.organization_id, 10) == 1
+    settle()
+    with reading(works.organization_id) as session:
+        assert count_waiting(session, works.organization_id, 10) == 0

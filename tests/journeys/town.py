@@ -211,6 +211,7 @@ class Town:
         made = self.owner.call("POST", "/flows", {"name": "报废审批", "document": document})
         self.owner.call("POST", f"/flows/{made['id']}/publish", {})
         self._keep("flow_id", made["id"])
+        self._keep("/flows/<flow_id>/changes", made["id"])
         for counts in ([12], [3], [12, 12]):
             lines = [{"sku": f"BRG-{count}", "count": count} for count in counts]
             self.owner.call("POST", "/events", {"type": "stock.scrapped", "data": {"lines": lines}})
