@@ -48,6 +48,7 @@ audit.name_actions(
         "run.input_edited": N_("corrected the input of a run"),
         "run.step_taken_as_done": N_("took a step of a run as done"),
         "run.cancelled": N_("cancelled a run"),
+        "run.item_left_out": N_("left out an item of a run"),
         "run.delay_ended": N_("let a run go on before its time"),
         "approval.approved": N_("approved what a flow asked"),
         "approval.refused": N_("refused what a flow asked"),
