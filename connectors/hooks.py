@@ -34,6 +34,8 @@ audit.name_actions(
         "connection.changed": N_("changed a connection"),
         "connection.tested": N_("tested a connection"),
         "connection.revoked": N_("disconnected an app"),
+        "poll.started": N_("let the hub ask an app for what is new"),
+        "poll.stopped": N_("stopped asking an app for what is new"),
         "flow.created": N_("created a flow"),
         "flow.published": N_("published a flow"),
         "flow.paused": N_("paused a flow"),

@@ -42,6 +42,7 @@ class Looking:
     skew: timedelta
     progress: dict[str, Any] | None
     missing: list[dict[str, Any]]
+    token: str | None = None  # where the next look begins, in the app's own words
     found: int = 0
     asked: int = 0
     fetched: int = 0
@@ -62,6 +63,7 @@ class Looking:
             skew=timedelta(seconds=row.skew_seconds),
             progress=dict(row.progress) if row.progress else None,
             missing=[dict(entry) for entry in row.missing],
+            token=row.token,
         )
 
     # a look, page by page
@@ -69,11 +71,18 @@ class Looking:
     def begin(self) -> None:
         """Start a look at everything since the last one."""
         # clocks may have been set back meanwhile
-        since = min(self.cursor, self.now) - OVERLAP
+        since = min(self.cursor, self.now) - self._overlap()
         oldest = self.now - timedelta(hours=self.plan.keeps_hours)
+        since, until = max(since, oldest), self.now
+        every = self.plan.every
+        if every and every.window_seconds:
+            until = min(until, since + timedelta(seconds=every.window_seconds))
         self.progress = {
             "began_at": self.now.isoformat(),
-            "since": (max(since, oldest) + self._behind()).isoformat(),  # by the app's clock
+            "reaches": until.isoformat(),
+            "since": (since + self._behind()).isoformat(),  # by the app's clock
+            "until": (until + self.skew).isoformat(),  # by the app's clock
+            "token": self.token,
             "behind_seconds": int(self._behind().total_seconds()),
             "page": None,
             "pages": 0,
@@ -91,7 +100,15 @@ class Looking:
     def asked_with(self) -> dict[str, Any]:
         """Return what the request for the next page may read."""
         assert self.progress is not None
-        return {"since": reconcile.written(self.since), "page": self.progress["page"]}
+        told = {"since": reconcile.written(self.since), "page": self.progress["page"]}
+        if self.plan.every:
+            # a look that was under way when this edition was installed knows of neither
+            until = datetime.fromisoformat(self.progress.get("until", self.now.isoformat()))
+            told |= {"until": reconcile.written(until), "token": self.progress.get("token")}
+        return told
+
+    def _overlap(self) -> timedelta:
+        return timedelta(seconds=self.plan.every.overlap_seconds) if self.plan.every else OVERLAP
 
     def hear_clock(self, headers: Mapping[str, str], now: datetime) -> None:
         """Learn from an answer how far the app's clock is from ours."""
@@ -122,6 +139,12 @@ class Looking:
         self.progress["is_second"] = True
         return True
 
+    def hear_token(self, token: str | None) -> None:
+        """Keep what the app says the next look begins with; it holds once this one is done."""
+        assert self.progress is not None
+        if token is not None:
+            self.progress["token"] = token
+
     def turn_page(self, following: str | None, *, is_enough: bool) -> None:
         """Go on to the next page, or end the look."""
         assert self.progress is not None
@@ -135,11 +158,16 @@ class Looking:
 
     def _finish(self) -> None:
         assert self.progress is not None
-        began = datetime.fromisoformat(self.progress["began_at"])
+        reached = datetime.fromisoformat(self.progress["began_at"]) - LAG
+        if "reaches" in self.progress:
+            reaches = datetime.fromisoformat(self.progress["reaches"])
+            self.is_cut = reaches < reached  # the next stretch of time is asked for soon
+            reached = min(reached, reaches)
         if len(self.open()) >= MAX_OPEN:
             self.is_cut = True  # more may be missing than is kept in mind
         else:
-            self.cursor = max(self.cursor, began - LAG)
+            self.cursor = max(self.cursor, reached)
+            self.token = self.progress.get("token")
         self.is_done = True
 
     def stop(self, words: Say, cause: str, detail: str = "") -> None:

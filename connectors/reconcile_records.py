@@ -24,7 +24,7 @@ def record(session: Session, turn: Turn, looking: Looking) -> None:
         return
     now = store_now(session)
     is_wanted = row.look_at != turn.row.look_at  # somebody asked for another look meanwhile
-    row.cursor, row.missing = looking.cursor, looking.kept_missing()
+    row.cursor, row.missing, row.token = looking.cursor, looking.kept_missing(), looking.token
     row.skew_seconds = int(looking.skew.total_seconds())
     row.found_count += looking.found
     row.asked_count += looking.asked
@@ -36,7 +36,7 @@ def record(session: Session, turn: Turn, looking: Looking) -> None:
         row.last, row.last_at = told, now
         if row.look_at <= datetime.fromisoformat(looking.progress["began_at"]):
             # else somebody asked for a look after this one began, turns ago perhaps
-            row.look_at = now + (SOON if looking.is_cut else _interval())
+            row.look_at = now + (_soon(row) if looking.is_cut else _interval(row))
     row.problem = dict(looking.problem) if looking.problem else None
     row.failure_count = row.failure_count + 1 if looking.problem else 0
     row.next_at = row.look_at if is_wanted else _next_turn(row, looking, now)
@@ -48,7 +48,7 @@ def _next_turn(row: Reconciliation, looking: Looking, now: datetime) -> datetime
     if looking.after_seconds is not None:
         return now + timedelta(seconds=max(1, looking.after_seconds))
     if looking.problem is not None:
-        doubled: timedelta = reconciliations.INTERVAL * 2 ** min(row.failure_count - 1, 10)
+        doubled: timedelta = reconciliations.interval_of(row) * 2 ** min(row.failure_count - 1, 10)
         return now + min(doubled, LONGEST_WAIT)
     soonest = now + reconcile_claims.REST
     if row.progress is not None:
@@ -56,8 +56,13 @@ def _next_turn(row: Reconciliation, looking: Looking, now: datetime) -> datetime
     return max(soonest, min(row.look_at, looking.next_ask() or row.look_at))
 
 
-def _interval() -> timedelta:
-    return reconciliations.INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
+def _interval(row: Reconciliation) -> timedelta:
+    spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
+    return reconciliations.interval_of(row) * spread
+
+
+def _soon(row: Reconciliation) -> timedelta:
+    return reconcile_claims.REST if row.every_seconds else SOON
 
 
 def _free(row: Reconciliation, now: datetime) -> None:

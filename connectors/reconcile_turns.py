@@ -46,7 +46,7 @@ def take(turn: Turn) -> None:
         return
     looking = Looking.at(turn.row, ground.plan, turn.now)
     if ground.source.is_paused:
-        looking.after_seconds = int(reconciliations.INTERVAL.total_seconds())
+        looking.after_seconds = int(reconciliations.interval_of(turn.row).total_seconds())
     elif not ground.opened.is_usable:
         looking.stop(UNUSABLE, "auth")
     else:
@@ -154,7 +154,7 @@ class _Worker:
         connector, plan = self.opened.connector, self.plan
         answer = self._call(
             lambda ready: requests.build_list(connector, plan, ready.values, given, asked),
-            partial(answers.read_list, connector, plan),
+            partial(answers.read_list, connector, plan, asked),
         )
         if answer is None:
             return
@@ -165,11 +165,13 @@ class _Worker:
             return
         try:
             items, following = answer.output["items"], reconcile.next_page(plan, answer.output)
+            token = reconcile.token_of(answer.output)
             is_enough = self._compare(items) if plan.redeliver else self._fetch(items)
         except EngineError as lost:
             looking.stop(lost.say, "config")
             return
         if looking.after_seconds is None:
+            looking.hear_token(token)
             looking.turn_page(following, is_enough=is_enough)
 
     def _compare(self, items: Sequence[Any]) -> bool:

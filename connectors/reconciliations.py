@@ -91,6 +91,11 @@ def get(session: Session, organization_id: str, source_id: str) -> Reconciliatio
     return found
 
 
+def interval_of(one: Reconciliation) -> timedelta:
+    """Return how long after one look the next begins."""
+    return timedelta(seconds=one.every_seconds) if one.every_seconds else INTERVAL
+
+
 def status(one: Reconciliation, now: datetime) -> Status:
     """Say how a reconciliation stands."""
     is_due = one.progress is not None or one.look_at <= now
@@ -124,7 +129,8 @@ def _row(
     session: Session, source: Source, connection_id: str, plan: Reconcile, values: Mapping[str, Any]
 ) -> dict[str, Any]:
     now = store_now(session)
-    first = now + INTERVAL * random.random()  # noqa: S311 - spreads load, no secret
+    wait = timedelta(seconds=plan.every.seconds) if plan.every else INTERVAL
+    first = now + wait * random.random()  # noqa: S311 - spreads load, no secret
     return {
         "organization_id": source.organization_id,
         "id": source.id,
@@ -137,6 +143,8 @@ def _row(
         "cursor": max(source.created_at, now - timedelta(hours=plan.keeps_hours)),
         "missing": [],
         "skew_seconds": 0,
+        "every_seconds": plan.every.seconds if plan.every else None,
+        "token": None,
         "failure_count": 0,
         "found_count": 0,
         "asked_count": 0,
@@ -181,6 +189,7 @@ def set_up(
         # another place lists other things: what was found in the old one says nothing here
         one.connection_id, one.input = connection_id, given
         one.cursor, one.progress, one.missing, one.skew_seconds = row["cursor"], None, [], 0
+        one.token = None
         one.lease_epoch += 1  # whoever is looking there now must not write here
         one.state, one.lease_owner, one.lease_until = "waiting", None, None
     session.flush()

@@ -9,7 +9,9 @@ Name = Annotated[str, Field(min_length=1, max_length=120)]
 Words = dict[str, str]
 
 
-class _In(BaseModel):
+class Strict(BaseModel):
+    """What a caller writes: a name that is not known is refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -87,7 +89,7 @@ class ConnectorDetailOut(ConnectorOut):
 # --- connections -------------------------------------------------------------------------------
 
 
-class ConnectionIn(_In):
+class ConnectionIn(Strict):
     """A new connection; secret fields are sealed and never shown again."""
 
     connector: Name
@@ -97,7 +99,7 @@ class ConnectionIn(_In):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class ConnectionPatch(_In):
+class ConnectionPatch(Strict):
     """What may change on a connection; a secret field left out keeps its value."""
 
     name: Name | None = None
@@ -122,54 +124,6 @@ class ConnectionOut(BaseModel):
     created_at: datetime
 
 
-# --- missing events ----------------------------------------------------------------------------
-
-
-class ReconciliationIn(_In):
-    """Over which connection a source's sender is asked, and what else it must know."""
-
-    connection_id: Name
-    input: dict[str, str] = Field(
-        default_factory=dict, description="What the connector asks for, such as which repository."
-    )
-
-
-class MissingOut(BaseModel):
-    """A missing event: asked for, or given up with the reason."""
-
-    key: str
-    type: str
-    at: datetime
-    state: str
-    asks: int
-    next_at: datetime | None
-    why: Words | None
-
-
-class CountsOut(BaseModel):
-    """What was missing, what was asked for, what came, what did not."""
-
-    found: int
-    asked: int
-    fetched: int
-    failed: int
-
-
-class ReconciliationOut(BaseModel):
-    """How the look for missing events stands."""
-
-    source_id: str
-    connection_id: str
-    input: dict[str, Any]
-    state: str = Field(description="looking, waiting or trouble")
-    complete_until: datetime = Field(description="Nothing before it is known to be missing.")
-    last_at: datetime | None
-    next_at: datetime
-    counts: CountsOut
-    missing: list[MissingOut]
-    problem: dict[str, Any] | None
-
-
 # --- flows -------------------------------------------------------------------------------------
 
 
@@ -182,7 +136,7 @@ DOCUMENT = (
 )
 
 
-class FlowIn(_In):
+class FlowIn(Strict):
     """A new flow: from a template with a connection for each of its connectors, or a document."""
 
     name: Name | None = None
@@ -193,7 +147,7 @@ class FlowIn(_In):
     document: dict[str, Any] | None = Field(default=None, description=DOCUMENT)
 
 
-class DraftIn(_In):
+class DraftIn(Strict):
     """A changed flow; `revision` is the one that was edited."""
 
     name: Name | None = None
@@ -241,7 +195,7 @@ class VersionOut(BaseModel):
     published_at: datetime
 
 
-class TrialIn(_In):
+class TrialIn(Strict):
     """A sample event for a dry run; without one the flow's template or event type gives it."""
 
     event: dict[str, Any] | None = None
@@ -342,7 +296,7 @@ class RunDetailOut(RunOut):
     advice: dict[str, str] | None
 
 
-class ReplayIn(_In):
+class ReplayIn(Strict):
     """Where a run is repeated from."""
 
     start: Annotated[str, Field(pattern=r"^(step|beginning)$")] = "step"
@@ -351,19 +305,19 @@ class ReplayIn(_In):
     )
 
 
-class InputIn(_In):
+class InputIn(Strict):
     """The corrected input of the action that stopped."""
 
     input: Any
 
 
-class DoneIn(_In):
+class DoneIn(Strict):
     """What a person found in the app: the step's output, if later steps need it."""
 
     output: Any = None
 
 
-class BulkIn(_In):
+class BulkIn(Strict):
     """Parked runs of one flow and cause; without `canary` the first one is tried, alone."""
 
     flow_id: Name

@@ -219,6 +219,8 @@ class Reconciliation(Owned, table=True):
     last: dict[str, Any] | None = Field(default=None, sa_type=Document)  # what the last look did
     last_at: datetime | None = Field(default=None, sa_type=Moment)
     skew_seconds: int = 0  # how far the app's clock is ahead of ours
+    every_seconds: int | None = None  # of a polled app: how often it is asked; None: as others are
+    token: str | None = None  # where its next look begins, in the app's own words
     failure_count: int = 0  # turns in a row that ended with a problem
     problem: dict[str, Any] | None = Field(default=None, sa_type=Document)  # {cause, say, detail}
     found_count: int = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from connectors import connections, reconciliations
+from connectors import connections, polls, reconciliations
 from connectors.engine import deliveries, loader, triggers
 from connectors.engine.connector import Connector, Trigger
 from connectors.tables import Connection
@@ -38,6 +38,9 @@ def open_source(
     trigger = connector.triggers.get(trigger_key)
     if trigger is None:
         raise NotFound
+    if trigger.every:
+        look = polls.start(session, connection.organization_id, connection.id, trigger_key)
+        return OpenedSource(look.id, "", None)
     config = triggers.source_config(connector, trigger_key)
     source = sources.create(
         session,

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-# One that breaks sooner may do so again and again, and is started after ever longer pauses.
+# One that breaks sooner may do so again and again, and is started after ever longer pauses. Short
+# ones: nothing comes in meanwhile, and an event that ends its process does so several times before
+# it is set aside.
 STEADY_SECONDS = 20.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 4.0
 HUNG = 70  # the exit code of a process that noticed that it answers or hears nobody any more
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
@@ -46,9 +48,14 @@ def keep_alive(work: Callable[[], None]) -> int:
             pause = 0.0
         sys.stderr.write(f"It broke ({code}); starting it again in {pause:.1f} s.\n")
         _rest(pause, asked)
-        pause = min(max(FIRST_PAUSE_SECONDS, 2 * pause), LONGEST_PAUSE_SECONDS)
+        pause = longer(pause)
         if asked:
             return 0  # told to end while nothing was running
+
+
+def longer(pause: float) -> float:
+    """Return the seconds to wait after one that broke as soon as the one before."""
+    return min(max(FIRST_PAUSE_SECONDS, 2 * pause), LONGEST_PAUSE_SECONDS)
 
 
 def _rest(seconds: float, asked: list[int]) -> None:

@@ -60,6 +60,16 @@ SCHEMES: Mapping[str, SchemeText] = {
     ),
 }
 
+# What a source is proved by that nobody opens by hand.
+POLL = SchemeText(
+    N_("The hub asks the app"), N_("The app sends nothing by itself; the hub asks it."), "clock"
+)
+
+
+def text_of(scheme: str) -> SchemeText:
+    """Return how a scheme is shown to people."""
+    return SCHEMES.get(scheme, POLL)
+
 
 def curl(source: Source, url: str, secret: str | None) -> str:
     """Write shell lines that send one event the way this source wants it, and that it accepts."""

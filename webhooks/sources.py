@@ -21,6 +21,8 @@ from webhooks.recipes.options import check_options
 from webhooks.tables import EVENT, SOURCE, Event, Source
 
 OVERLAP = fillings.OVERLAP
+POLL = "poll"  # nobody sends: the hub asks the app, and no signature opens the address
+_WITHOUT_SECRET = ("none", POLL)
 UNKNOWN_TYPES = ("accept", "reject")
 _OPTIONS = {
     "header", "prefix", "algorithm", "encoding", "style", "timestamp_header", "signed",
@@ -65,7 +67,7 @@ def create(
     _set_token(source)
     if scheme == RECIPE:
         fillings.put(source, filled or {})
-    elif scheme != "none":
+    elif scheme not in _WITHOUT_SECRET:
         _set_secret(source, secret)
     session.add(source)
     return source
@@ -108,7 +110,7 @@ def _check(
         type_rules.check(rules)
         return
     errors: list[FieldError] = []
-    if scheme not in signing.SCHEMES:
+    if scheme not in signing.SCHEMES and scheme != POLL:
         errors.append({"pointer": "/scheme", "message": N_("This is not one of the ways")})
     errors += [
         {"pointer": f"/scheme_options/{name}", "message": N_("There is no such option")}
@@ -189,7 +191,7 @@ def rotate_secret(
 ) -> Source:
     """Give the source a new secret; the old one goes on working for a day."""
     source = get(session, organization_id, source_id)
-    if source.scheme == "none":
+    if source.scheme in _WITHOUT_SECRET:
         raise Invalid(detail=N_("This source has no secret"))
     if source.scheme == RECIPE:
         raise Invalid(detail=N_("This source has several values; say which of them are new"))

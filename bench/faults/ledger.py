@@ -22,7 +22,10 @@ class Arrival:
 
 @dataclass
 class Door:
-    """Everything that came in at one door of the receiver: id → arrival, order → ids."""
+    """Everything that came in at one door of the receiver: id → arrival, order → ids.
+
+    Counting takes a copy: while one counts, more may come in.
+    """
 
     arrivals: dict[str, Arrival] = field(default_factory=dict)
     ids_of: dict[int, set[str]] = field(default_factory=dict)
@@ -43,17 +46,17 @@ class Door:
     @property
     def copies(self) -> int:
         """Arrivals beyond the first of each id."""
-        return sum(one.count - 1 for one in self.arrivals.values())
+        return sum(one.count - 1 for one in list(self.arrivals.values()))
 
     @property
     def changed(self) -> int:
         """Ids whose copies were not all alike."""
-        return sum(one.is_changed for one in self.arrivals.values())
+        return sum(one.is_changed for one in list(self.arrivals.values()))
 
     @property
     def twice(self) -> int:
         """Orders that a receiver which knows ids would have processed more than once."""
-        return sum(len(ids) - 1 for ids in self.ids_of.values())
+        return sum(len(ids) - 1 for ids in list(self.ids_of.values()))
 
 
 class Ledger:

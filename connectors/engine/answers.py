@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -82,6 +82,7 @@ class Shape:
     is_read: bool
     is_idempotent: bool
     gone: tuple[int, ...] = ()
+    known: Mapping[str, Any] = field(default_factory=dict)  # what the result may read besides
 
 
 def read(
@@ -120,10 +121,17 @@ def read_lifecycle(
 
 
 def read_list(
-    connector: Connector, reconcile: Reconcile, outcome: Response | Failure, attempt_no: int = 1
+    connector: Connector,
+    reconcile: Reconcile,
+    asked: Mapping[str, Any],
+    outcome: Response | Failure,
+    attempt_no: int = 1,
 ) -> Answer:
-    """Return what the answer for a page of a list means; its output is {items, next}."""
-    shape = _look_shape(reconcile, reconcile.page, _PAGE)
+    """Return what the answer for a page of a list means; its output is {items, next, token}.
+
+    `asked` is what the page was asked for with, which `next` may count on from.
+    """
+    shape = _look_shape(reconcile, reconcile.page, _PAGE, {"look": asked})
     return read_shape(connector, shape, outcome, attempt_no)
 
 
@@ -134,9 +142,20 @@ def read_redelivery(
     return read_shape(connector, _look_shape(reconcile, None, True), outcome, attempt_no)
 
 
-def _look_shape(reconcile: Reconcile, result: Any, output: schemas.Schema) -> Shape:
+def _look_shape(
+    reconcile: Reconcile,
+    result: Any,
+    output: schemas.Schema,
+    known: Mapping[str, Any] | None = None,
+) -> Shape:
     return Shape(
-        reconcile.envelope, reconcile.errors, result, output, is_read=True, is_idempotent=True
+        reconcile.envelope,
+        reconcile.errors,
+        result,
+        output,
+        is_read=True,
+        is_idempotent=True,
+        known=known or {},
     )
 
 
@@ -296,7 +315,9 @@ def _output(shape: Shape, facts: Mapping[str, Any]) -> tuple[Any, str]:
     output = data
     if shape.result is not None:
         try:
-            output = mapping.prepare_once(shape.result).apply({**facts, "data": data})
+            output = mapping.prepare_once(shape.result).apply(
+                {**shape.known, **facts, "data": data}
+            )
         except mapping.MappingError as lost:
             return data, lost.problems[0].plain()
     wrong = schemas.problems(shape.output, output)

@@ -107,7 +107,8 @@ def c03_schemas(folder: Folder) -> list[Finding]:
 def c04_requests(folder: Folder) -> list[Finding]:
     """Every action, trigger and lifecycle step has a fixture, and its request is built exactly."""
     connector, found = folder.connector, list(folder.broken_fixtures)
-    parts = {"action": connector.actions, "trigger": connector.triggers}
+    sent = {key: one for key, one in connector.triggers.items() if not one.every}
+    parts = {"action": connector.actions, "trigger": sent}
     own = {way.id: way for way in connector.auth if way.steps and not way.steps[0].request.url}
     every = {
         **parts,
@@ -218,6 +219,11 @@ def c12_icon(folder: Folder) -> list[Finding]:
     return check_files.icon(folder.path)
 
 
+def c13_todos(folder: Folder) -> list[Finding]:
+    """Nothing is left to be written."""
+    return check_files.todos(folder.path)
+
+
 RULES: dict[str, Rule] = {
     "C01": c01_manifest,
     "C02": c02_key,
@@ -231,4 +237,5 @@ RULES: dict[str, Rule] = {
     "C10": c10_version,
     "C11": c11_samples,
     "C12": c12_icon,
+    "C13": c13_todos,
 }

@@ -18,6 +18,10 @@ from kernel import documents
 
 _TEXT = {"type": "string"}
 _LIST: Schema = {"type": "object", "properties": {"since": _TEXT, "page": _TEXT}}
+_POLL: Schema = {
+    "type": "object",
+    "properties": {"since": _TEXT, "until": _TEXT, "page": _TEXT, "token": _TEXT},
+}
 _AGAIN: Schema = {"type": "object", "properties": {"id": _TEXT}}
 
 
@@ -28,8 +32,9 @@ def findings(connector: Connector, manifest: Lines) -> list[Finding]:
     for key, trigger in connector.triggers.items():
         if trigger.reconcile is None:
             continue
-        place = f"/triggers/{key}/reconcile"
-        if "reconcile" not in manifest.value["triggers"][key]:
+        stated = manifest.value["triggers"][key]
+        place = f"/triggers/{key}/{'poll' if 'poll' in stated else 'reconcile'}"
+        if not {"poll", "reconcile"} & stated.keys():
             place = "/defaults/trigger/reconcile"
             if is_shared_done:
                 continue
@@ -44,9 +49,9 @@ def _problems(
     place: str, connector: Connector, trigger: Trigger, one: Reconcile
 ) -> Iterator[tuple[str, Problem]]:
     sources = {"settings": connector.settings, "input": one.input}
-    looking = {**sources, "look": _LIST}
+    looking = {**sources, "look": _POLL if one.every else _LIST}
     yield from check_request(f"{place}/list/request", one.request, looking, connector)
-    for wrong in mapping.check_mapping(one.page, None, None, ANSWER):
+    for wrong in mapping.check_mapping(one.page, None, None, ANSWER | {"look"}):
         yield f"{place}/list", wrong
     part, target = ("delivery", reconcile.DELIVERY) if one.redeliver else ("event", None)
     for wrong in mapping.check_mapping(one.item, None, target, frozenset({"item", "index"})):
@@ -70,10 +75,24 @@ def _paging(place: str, one: Reconcile) -> Iterator[tuple[str, Problem]]:
             "With next, the request must ask for the page ${look.page}",
         )
         yield f"{place}/list/next", Problem("", text)
-    if one.kind == "objects" and "look.since" not in asked:
+    begins = "look.token" if one.has_token else "look.since"
+    if one.kind == "objects" and begins not in asked:
         text = say(
-            "请求里要用 ${look.since} 只列出这个时间之后的变化",
-            "The request must ask with ${look.since} for what changed since then",
+            f"请求里要用 ${{{begins}}} 只列出上次之后的变化",
+            f"The request must ask with ${{{begins}}} for what changed since then",
+        )
+        yield f"{place}/list/request", Problem("", text)
+    every = one.every
+    if every and every.window_seconds and every.window_seconds <= 2 * every.overlap_seconds:
+        text = say(
+            "window_seconds 要大于 overlap_seconds 的两倍，否则永远赶不上",
+            "window_seconds must be over twice overlap_seconds, or it never catches up",
+        )
+        yield f"{place}/window_seconds", Problem("", text)
+    if every and every.window_seconds and "look.until" not in asked:
+        text = say(
+            "写了 window_seconds，请求里就要用 ${look.until}",
+            "With window_seconds, the request must ask with ${look.until}",
         )
         yield f"{place}/list/request", Problem("", text)
 

@@ -231,6 +231,16 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Every:
+    """How often an app is asked that sends nothing by itself."""
+
+    seconds: int  # unless its owner says otherwise
+    least_seconds: int
+    overlap_seconds: int  # how far a look goes back behind the last one
+    window_seconds: int | None  # the longest time one list may span; None: any
+
+
+@dataclass(frozen=True, slots=True)
 class Reconcile:
     """How events that never came are found: in the app's list of deliveries, or of objects."""
 
@@ -244,6 +254,8 @@ class Reconcile:
     keeps_hours: int  # how far back the app can be asked
     errors: tuple[ErrorRule, ...]
     envelope: Envelope
+    every: Every | None = None  # set: nothing comes by itself, the list is all there is
+    has_token: bool = False  # the app names where the next look begins, instead of a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +278,11 @@ class Trigger:
     reconcile: Reconcile | None = None
     confidence: str = "documented"
     source: str | None = None
+
+    @property
+    def every(self) -> Every | None:
+        """Tell how often the app is asked; None when it sends by itself."""
+        return self.reconcile.every if self.reconcile else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,8 +248,11 @@ def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
     """Compare what the engine reads from a recorded list with what is expected."""
     look = reconcile_of(connector, fixture)
     assert look is not None
-    reader = answers.read_list if step_of(fixture) == "list" else answers.read_redelivery
-    answer = reader(connector, look, outcome_of(fixture))
+    if step_of(fixture) == "list":
+        asked = fixture.value.get("look", {})
+        answer = answers.read_list(connector, look, asked, outcome_of(fixture))
+    else:
+        answer = answers.read_redelivery(connector, look, outcome_of(fixture))
     wanted = fixture.value.get("answer", {"kind": "ok"})
     if any(getattr(answer, name) != wanted[name] for name in ("kind", "cause") if name in wanted):
         text = say(
@@ -264,6 +267,8 @@ def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
             "items": [_listed(connector, fixture, look, one) for one in answer.output["items"]],
             "next": reconcile.next_page(look, answer.output),
         }
+        if look.has_token:
+            page["token"] = reconcile.token_of(answer.output)
     except EngineError as no:
         return [fixture.finding("C05", no.say, "/response")]
     if same(page, fixture.value.get("page")):
@@ -280,10 +285,11 @@ def _listed(connector: Connector, fixture: Fixture, look: Reconcile, item: Any) 
         return {**facts, "at": one.at.isoformat(), "is_failed": one.is_failed}
     made = reconcile.rebuilt(look, item)
     fired = triggers.read(connector.triggers[fixture.key], made.headers, made.raw)
-    return [_told(one) for one in fired]
+    return [told(one) for one in fired]
 
 
-def _told(one: triggers.Fired) -> dict[str, Any]:
+def told(one: triggers.Fired) -> dict[str, Any]:
+    """Return an event the way fixtures write it."""
     return {
         "type": one.type,
         "dedupe_key": one.dedupe_key,
@@ -304,7 +310,7 @@ def check_delivery(connector: Connector, fixture: Fixture) -> list[Finding]:
         fired = triggers.read(trigger, delivery.get("headers", {}), raw)
     except EngineError as no:
         return [fixture.finding("C05", no.say, "/delivery")]
-    built = [_told(one) for one in fired]
+    built = [told(one) for one in fired]
     if not same(built, fixture.value.get("events")):
         text = say(f"事件应为 {_json(built)}", f"The events should be {_json(built)}")
         return [fixture.finding("C05", text, "/events")]

@@ -17,6 +17,10 @@ _DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,30})?")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _OFFSET = re.compile(r"([+-])([0-9]{2}):([0-9]{2})")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_LOCAL = re.compile(
+    r"[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
+)
+_UNIX = re.compile(r"[0-9]{9,13}")
 _PARTS = re.compile(r"yyyy|yy|MM|dd|HH|mm|ss|SSS|XXX|'[^']*'")
 
 
@@ -162,6 +166,34 @@ def _moment(value: Any, zone: Any) -> datetime:
         ) from broken
 
 
+def moment(value: Any, zone: Any = "+08:00") -> str:
+    """Return a time as RFC 3339 text: from `2026-11-22 09:30:00` in a zone, or from unix time.
+
+    Whole numbers up to 11 digits are seconds, longer ones milliseconds.
+    """
+    text = to_text(value).strip()
+    if _UNIX.fullmatch(text):
+        seconds = int(text) / (1000 if len(text) > 11 else 1)
+        return datetime.fromtimestamp(seconds, zone_of(zone)).isoformat()
+    if _LOCAL.fullmatch(text):
+        try:
+            local = datetime.fromisoformat(text.replace("/", "-"))
+        except ValueError:
+            return _moment(text, zone).isoformat()  # says what is wrong
+        return local.replace(tzinfo=zone_of(zone)).isoformat()
+    return _moment(text, zone).isoformat()
+
+
+def epoch(value: Any, unit: Any = "s") -> str:
+    """Return a moment (as `date` reads it) as unix time, in `s` or `ms`."""
+    if unit not in ("s", "ms"):
+        raise EvaluationError(say("单位只能是 s 或 ms", "The unit is s or ms"))
+    since = _moment(value, "+08:00") - datetime(1970, 1, 1, tzinfo=UTC)
+    return str(
+        since // timedelta(milliseconds=1) if unit == "ms" else since // timedelta(seconds=1)
+    )
+
+
 def plus(left: Any, right: Any) -> str:
     """Return the exact sum as decimal text."""
     return _figure(STRICT.add, left, right)
@@ -226,6 +258,8 @@ def too_long() -> EvaluationError:
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "money": (money, 1, 2),
     "date": (date, 1, 3),
+    "moment": (moment, 1, 2),
+    "epoch": (epoch, 1, 2),
     "text": (lambda value: short(to_text(value)), 1, 1),
     "int": (to_int, 1, 1),
     "plus": (plus, 2, 2),

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from connectors.engine.connector import (
     Connector,
     Envelope,
     ErrorRule,
+    Every,
     Find,
     Http,
     KeyField,
@@ -32,6 +34,7 @@ HERE = Path(__file__).parent.parent
 LIBRARY = HERE / "library"
 DEFAULT_LADDER = (5, 30, 120, 600, 3600)
 MAX_FOLDER_FILES = 400
+POLLED_ID = "webhook-id"  # where a listed object carries what tells it apart
 
 
 class Unfit(Exception):  # noqa: N818 - it says what the folder is
@@ -283,6 +286,9 @@ class _Builder:
 
     def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
         merged = {**self.defaults.get("trigger", {}), **one}
+        if "poll" in one:
+            # what others share is about their webhook; this one has none
+            merged = {"dedupe": {"header": POLLED_ID}, "verify": {"scheme": "poll"}, **one}
         schema = merged.get("schema")
         return Trigger(
             key=key,
@@ -298,20 +304,42 @@ class _Builder:
             data=merged.get("data"),
             schema=self._schema(schema, f"/triggers/{key}/schema") if schema else None,
             sample=one.get("sample", {}),
-            reconcile=self._reconcile(key, merged.get("reconcile")),
+            reconcile=self._poll(key, one["poll"])
+            if "poll" in one
+            else self._reconcile(key, merged.get("reconcile")),
             **_known(merged),
         )
 
-    def _reconcile(self, key: str, one: dict[str, Any] | None) -> Reconcile | None:
+    def _poll(self, key: str, one: dict[str, Any]) -> Reconcile:
+        """Return how an app is asked that sends nothing by itself: the look for objects."""
+        stated = one["event"]
+        event = {"headers": {POLLED_ID: stated["id"]}, "body": stated["body"]}
+        look = {"kind": "objects", "keeps_hours": 24 * 7, **one, "event": event}
+        least = one.get("least_seconds", 60)
+        every = Every(
+            seconds=max(one.get("every_seconds", 300), least),
+            least_seconds=least,
+            overlap_seconds=one.get("overlap_seconds", 600),
+            window_seconds=one.get("window_seconds"),
+        )
+        plan = self._reconcile(key, look, part="poll")
+        assert plan is not None
+        return replace(plan, every=every, has_token="token" in one["list"])
+
+    def _reconcile(
+        self, key: str, one: dict[str, Any] | None, part: str = "reconcile"
+    ) -> Reconcile | None:
         if one is None:
             return None
         schema = one.get("input", {"type": "object", "properties": {}})
         following = one["list"].get("next", {})
         of_next = "${header.link}" if "link" in following else following.get("value")
         page = {"items": one["list"]["items"]}
+        if "token" in one["list"]:
+            page["token"] = {"optional": one["list"]["token"]}
         return Reconcile(
             kind=one["kind"],
-            input=self._schema(schema, f"/triggers/{key}/reconcile/input"),
+            input=self._schema(schema, f"/triggers/{key}/{part}/input"),
             request=self._request(one["list"]["request"]),
             page={"object": {**page, "next": {"optional": of_next}} if of_next else page},
             link=following.get("link"),

@@ -29,6 +29,7 @@ from connectors.engine.schemas import Schema
 Sources = Mapping[str, Schema]
 TEXT_CALLS = frozenset(
     {"money", "date", "text", "plus", "minus", "times", "lower", "upper", "trim", "join", "json"}
+    | {"moment", "epoch"}
     | {"replace", "part"}
 )
 EVENT: dict[str, Any] = {

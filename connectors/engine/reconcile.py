@@ -111,6 +111,18 @@ def next_page(reconcile: Reconcile, output: Mapping[str, Any]) -> str | None:
     return name
 
 
+def token_of(output: Mapping[str, Any]) -> str | None:
+    """Return where the app says that the next look begins; raises Unlisted."""
+    found = output.get("token")
+    if found in (None, ""):
+        return None
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        raise Unlisted(say("下次查询的起点读不出来", "Where the next look begins cannot be read"))
+    if len(str(found)) > MAX_PAGE_NAME:
+        raise Unlisted(say("下次查询的起点太长", "Where the next look begins is too long"))
+    return str(found)
+
+
 def _linked(header: str, parameter: str) -> str | None:
     """Find a parameter of the address with rel="next" in a Link header (RFC 8288)."""
     for part in header.split(","):

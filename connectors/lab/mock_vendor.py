@@ -1,4 +1,8 @@
-"""Lab vendors: runs demo apps made from connector manifests, one port each, in one process."""
+"""Lab vendors: apps made from connector manifests, one port each, in one process.
+
+Any manifest will do: of the library by its key, or a folder of one's own. What a vendor answers are
+the folder's fixtures; its faults are switched on over /_mock/behaviour.
+"""
 
 import argparse
 import signal
@@ -9,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.engine import loader
+from connectors.engine.connector import Connector
+from connectors.lab import vendor_faults
 from connectors.lab.vendor_app import VendorApp
 from connectors.lab.vendor_ledger import Ledger
 from connectors.lab.vendor_server import Server
@@ -57,14 +63,23 @@ def serve(
     """Start vendors in threads on ports counted up from `base_port` (0: any free ports)."""
     running: list[Vendor] = []
     for position, key in enumerate(keys):
-        ledger = Ledger(state_dir / f"{key}.db")
-        app = VendorApp(loader.find(key), ledger, is_loopback_only=is_loopback_only)
+        connector = connector_of(key)
+        ledger = Ledger(state_dir / f"{connector.key}.db")
+        app = VendorApp(connector, ledger, is_loopback_only=is_loopback_only)
         server = Server(host, base_port + position if base_port else 0, app)
         app.url = f"http://{host}:{server.port}"
         server.start()
         app.emitter.start()
-        running.append(Vendor(key, app.url, app, server))
+        running.append(Vendor(connector.key, app.url, app, server))
     return Vendors(running)
+
+
+def connector_of(name: str) -> Connector:
+    """Return the connector of a folder, else of the library; raises loader.Unfit and NotFound."""
+    folder = Path(name)
+    if (folder / "manifest.yaml").is_file():
+        return loader.load(folder.resolve())
+    return loader.find(name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base-port", type=int, default=BASE_PORT)
     parser.add_argument("--state-dir", type=Path, default=Path("var/vendors"))
     parser.add_argument("--any-address", action="store_true", help="send events beyond loopback")
-    parser.add_argument("keys", nargs="*", default=list(DEMO), help="connector keys")
+    parser.add_argument("--mode", choices=vendor_faults.MODES, help="a fault to begin with")
+    parser.add_argument("--seconds", type=float, default=5, help="how long the fault makes wait")
+    parser.add_argument("keys", nargs="*", default=list(DEMO), help="folders or library keys")
     options = parser.parse_args(argv)
     vendors = serve(
         options.keys,
@@ -84,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         is_loopback_only=not options.any_address,
     )
     for one in vendors.running:
+        if options.mode:
+            one.app.behave({"mode": options.mode, "seconds": options.seconds})
         sys.stdout.write(f"{one.key} {one.url}\n")
     sys.stdout.flush()
     stopped = threading.Event()

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,17 +10,18 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from connectors.engine import schemas, templates
-from connectors.engine.connector import Connector, LifecycleStep, RequestTemplate
+from connectors.engine.auth import BEARER
+from connectors.engine.connector import Auth, Connector, LifecycleStep, RequestTemplate
 from connectors.engine.nodes import Path
-from connectors.lab import vendor_answers, vendor_looks, vendor_pages
+from connectors.lab import vendor_answers, vendor_faults, vendor_looks, vendor_pages
 from connectors.lab.vendor_calls import Answer, Call, Refused, refusal
 from connectors.lab.vendor_events import Emitter
 from connectors.lab.vendor_ledger import Ledger, digest
 from connectors.lab.vendor_server import Dropped
+from connectors.lab.vendor_tokens import TokenDoor
 from kernel import documents
 from kernel.errors import Problem
 
-MODES = ("ok", "down", "reject", "slow", "unauthorized", "rate_limited", "lost", "lossy")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -51,7 +51,10 @@ class VendorApp:
         }
         self.looks = vendor_looks.looks_of(connector)
         self.parts: dict[str, Any] = {**self.looks, **connector.actions, **connector.lifecycle}
-        self.routes = [route_of(key, one.request, _kind(one)) for key, one in self.parts.items()]
+        found = [route_of(key, one.request, _kind(one)) for key, one in self.parts.items()]
+        # /orders/count before /orders/<any>
+        self.routes = sorted(found, key=lambda one: len(one.names))
+        self.tokens = TokenDoor(connector, ledger)
         self.steps: dict[str, Callable[[Call, Mapping[str, Any]], dict[str, Any]]] = {
             "install": self._install,
             "uninstall": self._uninstall,
@@ -69,6 +72,8 @@ class VendorApp:
                 answer = self._mock(call)
             elif call.path in ("/", "/style.css") or call.path.startswith("/_page/"):
                 answer = vendor_pages.serve(self, call)
+            elif self.tokens.is_asked(call):
+                answer = self.tokens.answer(call, self._behaviour())
             else:
                 answer = self._work(call)
         except Refused as no:
@@ -106,35 +111,23 @@ class VendorApp:
         return answer
 
     def _route(self, call: Call) -> tuple[Route, dict[str, str]]:
-        for route in self.routes:
-            match = route.pattern.fullmatch(call.path)
-            if match and route.method in (call.method, "*"):
-                found = zip(route.names, match.groups(), strict=True)
-                return route, {name: unquote(value) for name, value in found}
+        fitting = [
+            (route, match)
+            for route in self.routes
+            if route.method in (call.method, "*") and (match := route.pattern.fullmatch(call.path))
+        ]
+        # some apps do everything at one address: what is fixed in the request tells it apart
+        alike = [one for one in fitting if is_told_apart(self.parts[one[0].key].request, call)]
+        for route, match in [*alike, *fitting][:1]:
+            found = zip(route.names, match.groups(), strict=True)
+            return route, {name: unquote(value) for name, value in found}
         raise refusal(404, "NO_ROUTE", f"There is nothing at {call.method} {call.path}")
 
     def _fault(self, route: Route) -> str:
         """Return the fault that is switched on for this request; raises the ones that refuse."""
         stated = self._behaviour()
-        mode = stated.get("mode", "ok")
-        if mode == "ok":
-            return "ok"
-        seconds = stated.get("seconds", 5)
-        cases = self.recorded.get(route.key, {})
-        if mode == "slow":
-            time.sleep(min(float(seconds), 120))
-        elif mode == "down":
-            raise self._recorded_refusal(cases.get("down"), 503, "DOWN", "Maintenance")
-        elif mode == "unauthorized":
-            raise self._recorded_refusal(cases.get("unauthorized"), 401, "UNAUTHORIZED", "Refused")
-        elif mode == "rate_limited":
-            no = self._recorded_refusal(cases.get("rate_limited"), 429, "TOO_MANY", "Slow down")
-            wait = {**no.answer.headers, "Retry-After": str(int(seconds))}
-            raise Refused(Answer(no.answer.status, no.answer.body, wait), no.why)
-        elif mode == "reject" and route.kind == "action":
-            fixture = vendor_answers.rejecting(cases, stated.get("case"))
-            raise self._recorded_refusal(fixture, 422, "REJECTED", "The content is refused")
-        return str(mode)
+        vendor_faults.raise_for(stated, self.recorded.get(route.key, {}), route.kind)
+        return str(stated.get("mode", "ok"))
 
     def _behaviour(self) -> dict[str, Any]:
         """Return the fault switch, counting down `times` as it is used."""
@@ -145,27 +138,27 @@ class VendorApp:
                 self.ledger.set_switch("behaviour", stated if stated["times"] > 0 else {})
             return dict(stated)
 
-    def _recorded_refusal(self, fixture: Any, status: int, code: str, message: str) -> Refused:
-        stand_in = {"code": code, "message": message}
-        found, headers, body = vendor_answers.response(fixture, status, stand_in)
-        return Refused(Answer(found, body, headers), message)
-
     def _authorized(self, route: Route, call: Call) -> str | None:
         """Return the installation whose key came along; raises 401."""
-        part = self.parts[route.key]
-        way = self.connector.auth_by_id(None)
-        if part.request.auth == "none" or way is None or way.kind == "none":
+        wanted = self.parts[route.key].request.auth
+        ways = [one for one in self.connector.auth if wanted in (None, one.id)]
+        if not ways or any(one.kind == "none" for one in ways):
             return None
-        shown = _credential(way.headers, call.headers) or _credential(way.query, call.query)
-        if "install" not in self.connector.lifecycle:
-            if shown and shown != "invalid":
+        for way in ways:
+            shown = _shown(way, call)
+            if not shown or shown == "invalid":
+                continue
+            if way.token is not None:
+                if self.tokens.is_good(shown):
+                    return None
+            elif "install" not in self.connector.lifecycle:
                 return None
-        else:
-            row = self.ledger.installation_of(shown) if shown else None
-            if row is not None:
-                return str(row["id"])
+            else:
+                row = self.ledger.installation_of(shown)
+                if row is not None:
+                    return str(row["id"])
         fixture = self.recorded.get(route.key, {}).get("unauthorized")
-        raise self._recorded_refusal(fixture, 401, "UNAUTHORIZED", "Unknown API key")
+        raise vendor_faults.recorded_refusal(fixture, 401, "UNAUTHORIZED", "Unknown API key")
 
     def _act(self, route: Route, call: Call, installation: str | None) -> Answer:
         action = self.connector.actions[route.key]
@@ -285,8 +278,8 @@ class VendorApp:
     def behave(self, stated: Mapping[str, Any]) -> dict[str, Any]:
         """Switch a fault on or off; {mode, seconds?, times?, case?, share?}."""
         mode = stated.get("mode")
-        if mode not in MODES:
-            raise refusal(422, "INVALID", f"mode is one of {', '.join(MODES)}")
+        if mode not in vendor_faults.MODES:
+            raise refusal(422, "INVALID", f"mode is one of {', '.join(vendor_faults.MODES)}")
         if "seconds" in stated:
             stated = {**stated, "seconds": float(stated["seconds"])}
         if "share" in stated:
@@ -329,6 +322,21 @@ def route_of(key: str, request: RequestTemplate, kind: str) -> Route:
     return Route(key, kind, method, re.compile(pattern), tuple(names))
 
 
+def is_told_apart(request: RequestTemplate, call: Call) -> bool:
+    """Tell whether a call has every value that the request template fixes in query and body."""
+    query = (request.query or {}).get("object", {}) if isinstance(request.query, dict) else {}
+    body = call.body if request.json is not None else {}
+    given = body if isinstance(body, dict) else {}
+    stated = request.json if isinstance(request.json, dict) else {}
+    pairs = [(call.query.get(name), value) for name, value in query.items()]
+    pairs += [(given.get(name), value) for name, value in stated.items()]
+    return all(
+        str(found) == str(value)
+        for found, value in pairs
+        if isinstance(value, str | int) and "${" not in str(value)
+    )
+
+
 def _call(environ: Mapping[str, Any]) -> Call:
     headers = {
         name[5:].replace("_", "-").lower(): value
@@ -338,6 +346,16 @@ def _call(environ: Mapping[str, Any]) -> Call:
     query = {name: values[-1] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     raw = environ["wsgi.input"].read()
     return Call(environ["REQUEST_METHOD"], environ["PATH_INFO"], query, headers, raw, {})
+
+
+def _shown(way: Auth, call: Call) -> str | None:
+    """Return the secret a call shows for a way to sign in, or None."""
+    headers = way.headers
+    if way.kind == "basic":
+        headers = {"Authorization": "Basic ${field.password}"}
+    elif way.kind == "oauth2_client" and not (headers or way.query):
+        headers = BEARER
+    return _credential(headers, call.headers) or _credential(way.query, call.query)
 
 
 def _credential(stated: Mapping[str, str], given: Mapping[str, str]) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from kernel import documents
 
@@ -20,7 +21,9 @@ class Call:
 
     @property
     def body(self) -> Any:
-        """Return the JSON body; raises Problem."""
+        """Return the JSON body, or a form as an object of texts; raises Problem."""
+        if self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            return dict(parse_qsl(self.raw.decode(), keep_blank_values=True))
         return documents.parse(self.raw) if self.raw else None
 
 

@@ -1,6 +1,5 @@
 """The sending side of a lab vendor: signed events to its subscribers, tried again until taken."""
 
-import hmac
 import http.client
 import json
 import random
@@ -11,10 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.engine.connector import Connector
-from connectors.lab import vendor_answers, vendor_looks
+from connectors.lab import vendor_answers, vendor_looks, vendor_signing
 from connectors.lab.vendor_ledger import Ledger
 from kernel import clock, documents
-from webhooks import signing
 
 SENDERS = 4
 BATCH = 50
@@ -62,7 +60,8 @@ class Emitter:
         ]
         ids: list[str] = []
         now, lost = time.time(), 0
-        share = self._share_lost()
+        mode, share = self._fault()
+        copies = 2 if mode == "doubled" else 1
         with self.ledger.lock:
             self.ledger.run("BEGIN")
             for _ in range(count):
@@ -70,23 +69,26 @@ class Emitter:
                 event_id = f"msg_{self.connector.key}_{self.sequence}_{random.getrandbits(32):08x}"
                 ids.append(event_id)
                 body = documents.dump(self._body(trigger_key, data)).decode()
-                for row in wanted:
+                for row in [one for one in wanted for _ in range(copies)]:
+                    # out of order: each at a moment of its own, within a second
+                    at = now + random.random() if mode == "shuffled" else now  # noqa: S311
                     state = "lost" if random.random() < share else "waiting"  # noqa: S311
                     lost += state == "lost"
                     self.ledger.run(
                         "INSERT INTO emission (event, trigger, subscription, body, state,"
                         " next_at, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        event_id, trigger_key, row["id"], body, state, now, now,
+                        event_id, trigger_key, row["id"], body, state, at, now,
                     )  # fmt: skip
             self.ledger.set_switch("sequence", self.sequence)
             self.ledger.run("COMMIT")
         self.bell.set()
         return {"events": ids, "subscriptions": len(wanted), "lost": lost}
 
-    def _share_lost(self) -> float:
-        """Return which part of the events is never sent, as if the network had lost them."""
+    def _fault(self) -> tuple[str, float]:
+        """Return (the fault switched on, the part of the events that the network loses)."""
         stated = self.ledger.switch("behaviour") or {}
-        return float(stated.get("share", 0.3)) if stated.get("mode") == "lossy" else 0.0
+        mode = str(stated.get("mode", "ok"))
+        return mode, float(stated.get("share", 0.3)) if mode == "lossy" else 0.0
 
     def _body(self, trigger_key: str, data: Any) -> Any:
         sample = vendor_answers.sample_data(self.connector, trigger_key)
@@ -141,11 +143,8 @@ class Emitter:
     def _signed(self, row: Any) -> dict[str, str]:
         trigger, raw = self.connector.triggers[row["trigger"]], row["body"].encode()
         own = vendor_looks.own_id(trigger, row["event"])
-        if trigger.verify["scheme"] == "github":
-            seal = hmac.digest(row["secret"].encode(), raw, "sha256").hex()
-            signed = {"X-Hub-Signature-256": f"sha256={seal}", **own}
-        else:
-            signed = {**own, **signing.sign(row["event"], raw, [row["secret"]], clock.now())}
+        named = {**trigger.sample.get("headers", {}), "webhook-id": row["event"], **own}
+        signed = {**own, **vendor_signing.seal(trigger, named, raw, row["secret"], clock.now())}
         taken = {name.lower() for name in signed}
         return {
             "Content-Type": "application/json",

@@ -91,6 +91,11 @@ MODES: dict[str, Say] = {
     "rate_limited": say("限流（429）", "Rate limited (429)"),
     "lost": say("处理后断线（没有回应）", "Work done, answer lost"),
     "lossy": say("丢失约三成回调（不再重发）", "Loses three in ten webhooks for good"),
+    "error_in_ok": say("HTTP 200 里夹着错误码", "An error code inside HTTP 200"),
+    "malformed": say("用网页代替 JSON 回答", "A web page instead of JSON"),
+    "expire_early": say("令牌提前失效", "Tokens end early"),
+    "doubled": say("每个回调发两次", "Every webhook twice"),
+    "shuffled": say("回调不按顺序", "Webhooks out of order"),
 }
 STATES: dict[str, Say] = {
     "waiting": say("等待发送", "Waiting"),

@@ -6,6 +6,7 @@ from flask import request
 
 from connectors import connection_checks, connections, runs
 from connectors.engine import loader
+from connectors.pages import poll_card
 from connectors.pages.drawing import (
     blueprint,
     connector_or_none,
@@ -72,7 +73,7 @@ def create_connection() -> Any:
 @require("connections:read")
 def show_connection(connection_id: str) -> Any:
     """Show a connection: its health, who uses it, and the form to reconnect."""
-    return _draw_one(connection_id)
+    return draw_one(connection_id)
 
 
 @blueprint.post("/connections/<connection_id>/test")
@@ -107,7 +108,7 @@ def reconnect(connection_id: str) -> Any:
             )
             audit.record(session, who, "connection.changed", connection_id)
     except Problem as problem:
-        return _draw_one(connection_id, problem)
+        return draw_one(connection_id, problem)
     return go(f"/connections/{connection_id}", done="reconnected")
 
 
@@ -120,7 +121,7 @@ def rename_connection(connection_id: str) -> Any:
         with transaction(who.organization_id) as session:
             connections.rename(session, who.organization_id, connection_id, typed("name"))
     except Problem as problem:
-        return _draw_one(connection_id, problem)
+        return draw_one(connection_id, problem)
     return go(f"/connections/{connection_id}", done="renamed")
 
 
@@ -134,7 +135,7 @@ def revoke_connection(connection_id: str) -> Any:
             connections.revoke(session, who.organization_id, connection_id)
             audit.record(session, who, "connection.revoked", connection_id)
     except Problem as problem:
-        return _draw_one(connection_id, problem)
+        return draw_one(connection_id, problem)
     return go("/connections", done="revoked")
 
 
@@ -157,12 +158,14 @@ def _draw_new(problem: Problem | None = None) -> Any:
     )
 
 
-def _draw_one(connection_id: str, problem: Problem | None = None) -> Any:
+def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
+    """Draw everything about one connection."""
     who = principal()
     with reading(who.organization_id) as session:
         connection = connections.find(session, who.organization_id, connection_id)
         users = connections.flows_using(session, who.organization_id, connection_id)
         waiting = runs.count_waiting_for(session, who.organization_id, connection_id)
+        polled = poll_card.shown(session, connection)
     connector = connector_or_none(connection.connector_key)
     return draw(
         "connection.html",
@@ -172,4 +175,5 @@ def _draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         way=connector.auth_by_id(connection.auth) if connector else None,
         users=users,
         waiting=waiting,
+        polls=polled,
     )

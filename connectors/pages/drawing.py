@@ -23,6 +23,8 @@ DONE = {
     "renamed": N_("The name was changed."),
     "works": N_("The app accepts the connection."),
     "revoked": N_("The connection is gone, and its secrets were deleted."),
+    "poll_started": N_("The app is asked from now on. What is new comes in as events."),
+    "poll_stopped": N_("The app is asked no more. What came in stays."),
     "saved": N_("The draft was saved. What runs has not changed yet."),
     "published": N_("The new version runs from now on. Runs under way keep theirs."),
     "paused": N_("The flow is paused. Runs under way come to their end."),

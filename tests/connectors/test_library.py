@@ -1,17 +1,23 @@
 """Every connector folder keeps every rule and every fixture holds; new folders need no code."""
 
-from datetime import UTC, datetime
-
 import pytest
 
+from catalog import slots
 from connectors.engine import check, fixtures, loader, triggers
 from connectors.engine.check_manifest import schema_of
-from kernel import documents
+from connectors.lab import offline, vendor_signing
+from kernel import clock, documents
 from webhooks import signing
 
 FOLDERS = sorted(path.parent for path in loader.LIBRARY.glob("*/manifest.yaml"))
 EVERY = [(folder, one) for folder in FOLDERS for one in fixtures.load(folder)[0]]
-TRIGGERS = [(one, key) for one in loader.library().values() for key in one.triggers]
+STANDARD = ("github", "standard_webhooks")  # what others than the lab can sign
+TRIGGERS = [
+    (one, key)
+    for one in loader.library().values()
+    for key, trigger in one.triggers.items()
+    if not trigger.every
+]
 
 
 def test_the_library_is_not_empty_and_holds_no_code():
@@ -42,15 +48,48 @@ def test_fixture_holds(folder, fixture):
     assert [one.plain() for one in found] == []
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_folder_conforms(folder):
+    """Fixtures hold; every action reads refusals, limits and rubbish soundly; forgeries fail."""
+    outcomes = offline.run(folder)
+    assert [one.plain() for outcome in outcomes for one in outcome.findings] == []
+    connector = loader.load(folder)
+    names = {outcome.name for outcome in outcomes}
+    for key in connector.actions:
+        assert f"{key}.ok.yaml" in names
+        assert {f"{key} · {probe}" for probe in ("auth", "limit", "html", "half")} <= names
+    for key, trigger in connector.triggers.items():
+        assert trigger.sample, key
+        if trigger.verify["scheme"] in vendor_signing.PLAIN - {"none"}:
+            assert f"{key} · forged" in names, key
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_folder_names_slots_of_the_catalogue_and_speaks_both_languages(folder):
+    connector = loader.load(folder)
+    known = {one.id for slot in slots.all_slots() for one in (slot, *slot.sub_scenarios)}
+    assert set(connector.slots) <= known
+    assert connector.slots, "say where it helps a firm"
+    parts = [connector, *connector.actions.values(), *connector.triggers.values()]
+    for part in parts:
+        assert any("\u4e00" <= letter <= "\u9fff" for letter in part.title["zh"]) or (
+            part.title["zh"].isascii()
+        ), part.title
+        assert part.title["en"].isascii(), part.title
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in connector.summary["zh"])
+
+
 @pytest.mark.parametrize(
-    ("connector", "key"), TRIGGERS, ids=lambda value: getattr(value, "key", value)
+    ("connector", "key"),
+    [one for one in TRIGGERS if one[0].triggers[one[1]].verify["scheme"] in STANDARD],
+    ids=lambda value: getattr(value, "key", value),
 )
 def test_a_signed_sample_passes_the_scheme_the_trigger_names(connector, key):
     """The source made from a trigger accepts what its vendor signs, and nothing altered."""
     config = triggers.source_config(connector, key)
     headers, raw = triggers.sample_delivery(connector, key)
     lower = {name.lower(): value for name, value in headers.items()}
-    now = datetime.now(UTC)
+    now = clock.now()
     secret = "whsec_" + "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"
     lower |= sign(config, lower, raw, secret, now)
     options = config["scheme_options"]
@@ -65,11 +104,9 @@ def sign(config, headers, raw, secret, now):
 
     from standardwebhooks import Webhook
 
-    plain = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
     if config["scheme"] == "github":
+        plain = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
         return {"x-hub-signature-256": f"sha256={plain}"}
-    if config["scheme"] == "hmac":
-        return {config["scheme_options"]["header"]: plain}
     key = headers.get("webhook-id", "msg_1")
     return {
         "webhook-id": key,

@@ -503,7 +503,7 @@ def listed(vendor, key, values, given=None, **look):
     while True:
         asked = {"page": page, **look}
         request = requests.build_list(connector, plan, values, given or {}, asked)
-        answer = answers.read_list(connector, plan, send(request))
+        answer = answers.read_list(connector, plan, {}, send(request))
         assert answer.kind == "ok", answer
         found += answer.output["items"]
         page, pages = reconcile.next_page(plan, answer.output), pages + 1

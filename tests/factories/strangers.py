@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel
 
 from catalog import event_types, releases
+from connectors import polls
 from connectors.tables import Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -248,6 +249,10 @@ def _make_flows(session, made: Neighbour) -> None:
     chat = make_connection(
         session, owner, connector_key="demo-chat", name=f"{WORD} chat", fields={"key": password}
     )
+    shop = make_connection(
+        session, owner, connector_key="demo-shop", name=f"{WORD} shop", fields={"key": password}
+    )
+    session.flush()
     flow = make_flow(session, owner, order_document(erp.id, chat.id), name=f"{WORD} flow")
     run = Run(
         organization_id=owner,
@@ -278,7 +283,8 @@ def _make_flows(session, made: Neighbour) -> None:
     )
     made.secrets.append(password)
     made.ids |= {
-        "connection_id": [erp.id, chat.id],
+        "connection_id": [shop.id, erp.id, chat.id],
+        "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "flow_id": [flow.id],
         "run_id": [run.id],
     }
@@ -316,7 +322,7 @@ def _make_installations(session, made: Neighbour) -> None:
         title={"zh": WORD, "en": WORD},
         state="active",
         account=WORD,
-        connection_id=made.ids["connection_id"][0],
+        connection_id=made.ids["connection_id"][1],
         source_id=made.ids["source_id"][0],
         rollout_id=rollout.id,
     )

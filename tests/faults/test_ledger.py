@@ -1,6 +1,8 @@
 """The instruments of `make faults`: what is lost, doubled, changed or called is seen as such."""
 
 import socket
+import threading
+import time
 
 import pytest
 
@@ -109,3 +111,25 @@ def test_the_name_server_leads_inside_whom_it_does_not_know():
 def test_orders_carry_their_number_through_the_hub():
     body = orders.body(range(7, 8), 1, as_array=False)
     assert orders.number_in(body) == 7
+
+
+def test_counting_does_not_mind_what_comes_in_meanwhile(ledger):
+    stop = threading.Event()
+
+    def send() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            arrive(ledger, number % 5000, f"evt_{number}")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert ledger.endpoint.copies == 0
+            assert ledger.endpoint.changed == 0
+            assert ledger.endpoint.twice >= 0
+    finally:
+        stop.set()
+        sender.join()

@@ -131,6 +131,7 @@ BODIES = {
     "webhooks_api.endpoints.recover_endpoint": {"since": "2026-11-22T00:00:00Z"},
     "connectors_api.connections.change_connection": {"name": "Mine"},
     "connectors_api.reconciliations.set_up_reconciliation": {"connection_id": "con_mine"},
+    "connectors_api.polls.start_poll": {"trigger": "orders_asked"},
     "connectors_api.flows.change_flow": {"name": "Mine"},
     "connectors_api.runs.edit_run_input": {"input": {"customer": "Mine"}},
     "marketplace_api.change_link": {"name": "Mine"},
@@ -144,6 +145,7 @@ FORMS = {
     "webhooks_pages.change_endpoint": {"url": "http://93.184.216.34/", "event_types": "*"},
     "webhooks_pages.set_unknown_types": {"unknown_types": "reject"},
     "connectors_pages.rename_connection": {"name": "Mine"},
+    "connectors_pages.start_poll": {"trigger": "orders_asked"},
     "connectors_pages.save_yaml": {"yaml": "trigger: {event: order.paid}\nsteps: []\n"},
     "connectors_pages.edit_run_input": {"input": "customer: Mine\n"},
     "connectors_pages.restore_flow": {"number": "1"},
@@ -365,21 +367,21 @@ CARRIES_ID = {
 HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next", "back"}
 # … and those that name nothing of anybody's.
 PLAIN = {
-    "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "auth",
+    "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "auth", "back_hours",
     "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause", "certificate", "colour",
-    "condition", "confirmed", "connector",
-    "contact_email", "credit_code", "csrf_token", "cursor", "data", "day", "days", "decision",
-    "description", "detail_days", "do", "done", "email", "event", "event_types", "expires_at",
-    "fields", "file", "force", "fresh_effect", "headers", "homepage", "hours", "industry", "input",
-    "is_agreed", "is_confirmed", "is_secret", "kind", "lang", "language", "large_payloads", "limit",
-    "live_days", "logo", "max_endpoints", "max_in_flight", "minutes", "name", "name_en", "name_zh",
-    "natural_key", "number", "occurred_at", "old_password", "only_failed", "open_url", "order",
-    "ordering", "organization_name", "origins", "output", "overlap_hours", "password", "per_day",
-    "per_minute", "permissions", "private_key", "q", "reason", "rejected_days", "revision", "role",
-    "sample", "schema", "scheme", "scheme_options", "secret", "settings", "signature", "since",
-    "size", "slot", "slug", "sort", "start", "state", "sub_scenario", "subject", "subscriber_name",
-    "template", "title", "title_en", "title_zh", "type", "type_from", "type_rules", "type_value",
-    "unknown_types", "until", "url", "value", "version", "view", "weight",
+    "condition", "confirmed", "connector", "contact_email", "credit_code", "csrf_token", "cursor",
+    "data", "day", "days", "decision", "description", "detail_days", "do", "done", "email", "event",
+    "event_types", "every_seconds", "expires_at", "fields", "file", "force", "fresh_effect",
+    "headers", "homepage", "hours", "industry", "input", "is_agreed", "is_confirmed", "is_secret",
+    "kind", "lang", "language", "large_payloads", "limit", "live_days", "logo", "max_endpoints",
+    "max_in_flight", "minutes", "name", "name_en", "name_zh", "natural_key", "number",
+    "occurred_at", "old_password", "only_failed", "open_url", "order", "ordering",
+    "organization_name", "origins", "output", "overlap_hours", "password", "per_day", "per_minute",
+    "permissions", "private_key", "q", "reason", "rejected_days", "revision", "role", "sample",
+    "schema", "scheme", "scheme_options", "secret", "settings", "signature", "since", "size",
+    "slot", "slug", "sort", "start", "state", "sub_scenario", "subject", "subscriber_name",
+    "template", "title", "title_en", "title_zh", "trigger", "type", "type_from", "type_rules",
+    "type_value", "unknown_types", "until", "url", "value", "version", "view", "weight",
 }  # fmt: skip
 
 
@@ -472,7 +474,7 @@ def test_no_list_shows_a_neighbours_things(app, neighbour, stranger):
 def errands(neighbour: Neighbour, stranger: Stranger) -> list[tuple[str, dict, int]]:
     """What a stranger may try with ids in a form or body: address, what is sent, the answer."""
     theirs = {name: found[0] for name, found in neighbour.ids.items()}
-    erp, chat = neighbour.ids["connection_id"]
+    _, erp, chat = neighbour.ids["connection_id"]
     document = order_document(erp, chat)
     parked = {"flow_id": stranger.flow_id, "cause": "data", "canary": theirs["run_id"]}
     use = {"demo-shop": erp, "demo-erp": erp, "demo-chat": chat}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from marketplace import watching
+
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
@@ -210,3 +212,12 @@ def test_a_hub_that_was_stopped_as_a_whole_lives_on():
         assert process.communicate(timeout=60)[0].strip() == "lived"
     finally:
         process.kill()
+
+
+def test_three_events_that_end_the_process_are_set_aside_within_two_minutes():
+    """Each ends it five times before it is set aside, and nothing comes in during the pauses."""
+    pauses = [0.0]
+    while len(pauses) < 15:
+        pauses.append(watching.longer(pauses[-1]))
+    assert pauses == sorted(pauses)
+    assert sum(pauses) < 60, "a minute of pauses, another for the starts"

@@ -34,7 +34,7 @@ def list_sources() -> Any:
         )
         ids = [source.id for source in page.items]
         last = sources.last_received(session, organization_id, ids)
-    return draw("sources.html", page=page, last=last, schemes=examples.SCHEMES)
+    return draw("sources.html", page=page, last=last, scheme_of=examples.text_of)
 
 
 @blueprint.get("/sources/new")
@@ -163,7 +163,8 @@ def draw_source(
         recent=recent,
         is_made=is_made,
         is_weak=sources.is_weak(source),
-        schemes=examples.SCHEMES,
+        is_polled=source.scheme == sources.POLL,
+        scheme=examples.text_of(source.scheme),
         access=_access(source) if is_open else None,
         asks=_asks(source),
         cards=[card(source, problem) for card in CARDS],
