@@ -126,6 +126,7 @@ NOTED = {"/exports/<export_id>/file", "/api/v1/exports/<export_id>/file"}
 BODIES = {
     "identity_api.change_member": {"role": "admin"},
     "webhooks_api.sources.change_source": {"name": "Mine"},
+    "webhooks_api.sources.renew_source_values": {"filled": {"token": "Mine"}},
     "webhooks_api.endpoints.change_endpoint": {"description": "Mine"},
     "webhooks_api.endpoints.set_endpoint_certificate": {"certificate": "x", "private_key": "x"},
     "webhooks_api.endpoints.recover_endpoint": {"since": "2026-11-22T00:00:00Z"},
@@ -371,7 +372,8 @@ PLAIN = {
     "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause", "certificate", "colour",
     "condition", "confirmed", "connector", "contact_email", "credit_code", "csrf_token", "cursor",
     "data", "day", "days", "decision", "description", "detail_days", "do", "done", "email", "event",
-    "event_types", "every_seconds", "expires_at", "fields", "file", "force", "fresh_effect",
+    "event_types", "every_seconds", "expires_at", "fields", "file", "filled", "force",
+    "fresh_effect", "offer",
     "headers", "homepage", "hours", "industry", "input", "is_agreed", "is_confirmed", "is_secret",
     "kind", "lang", "language", "large_payloads", "limit", "live_days", "logo", "max_endpoints",
     "max_in_flight", "minutes", "name", "name_en", "name_zh", "natural_key", "number",
