@@ -151,6 +151,7 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
         "trigger": connector.triggers,
         "lifecycle": connector.lifecycle,
         "reconcile": connector.triggers,
+        "token": {one.id: one for one in connector.auth},
     }
     is_look = fixture.kind == "reconcile"
     if key not in known.get(fixture.kind, (key,)) or (
@@ -161,6 +162,7 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
     if fixture.kind == "trigger":
         return fixtures.check_delivery(connector, fixture)
     reading = fixtures.check_look if is_look else fixtures.check_answer
+    reading = fixtures.check_token if fixture.kind == "token" else reading
     return fixtures.check_request(connector, fixture) + reading(connector, fixture)
 
 
