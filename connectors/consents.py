@@ -23,7 +23,7 @@ from connectors.errors import NotNow, Say, Unfit
 from connectors.tables import Connection
 from kernel import clock, http
 from kernel.database import transaction
-from kernel.errors import N_
+from kernel.errors import N_, Forbidden
 from kernel.settings import settings
 
 LASTS = timedelta(minutes=15)
@@ -94,12 +94,12 @@ def begin(session: Session, who: Visitor, connection_id: str) -> str:
 
 
 def take(session: Session, who: Visitor, state: str) -> Begun:
-    """Take a consent that came back, which works once; raises NotNow for any other state."""
+    """Take a consent that came back, which works once; raises Forbidden for any other state."""
     connection_id, _, _ = state.partition(".")
     connection = session.get(Connection, (who.organization_id, connection_id), with_for_update=True)
     kept = connections.unseal(connection, _COLUMN) if connection else None
     if connection is None or kept is None or not _is_same(kept, who, state):
-        raise NotNow(
+        raise Forbidden(
             N_("This sign-in was not begun here, or it was used already"),
             N_("Nothing was changed. Open the connection and choose “Sign in at the app” again."),
         )

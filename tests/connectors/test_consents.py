@@ -17,11 +17,11 @@ from connectors import connection_checks, connections, consents, tokens
 from connectors.consents import Visitor
 from connectors.engine import consent
 from connectors.engine.connector import ConnectionValues
-from connectors.errors import NotNow
 from connectors.tables import Connection
 from identity.tables import Organization
 from kernel import clock
 from kernel.database import EVERY, dispose, reading, transaction
+from kernel.errors import Forbidden
 from kernel.settings import settings_override
 
 WAY = """
@@ -204,14 +204,14 @@ def test_a_code_works_for_its_own_browser_alone(desk, provider, app):
     for client in (other, app.test_client()):
         client.get(consents.PATH + query)
         assert row(Connection, desk.connection_id).token_sealed is None
-    assert other.get(consents.PATH + query).status_code == 409
+    assert other.get(consents.PATH + query).status_code == 403
     assert desk.get(consents.PATH + query).location.endswith("done=authorized")
 
 
 def test_a_state_works_once_and_not_for_long(desk, provider):
     query = provider.agree(away(desk))
     assert desk.get(consents.PATH + query).status_code == 303
-    assert desk.get(consents.PATH + query).status_code == 409
+    assert desk.get(consents.PATH + query).status_code == 403
     query = provider.agree(away(desk))
     with clock.shifted(seconds=consents.LASTS.total_seconds() + 1):
         assert desk.get(consents.PATH + query).status_code == 409
@@ -219,7 +219,7 @@ def test_a_state_works_once_and_not_for_long(desk, provider):
 
 @pytest.mark.parametrize("query", ["", "?state=", "?state=con_x.y&code=1", "?code=1&state=%FF"])
 def test_whatever_comes_back_without_a_beginning_is_refused(desk, query):
-    assert desk.get(consents.PATH + query).status_code == 409
+    assert desk.get(consents.PATH + query).status_code == 403
 
 
 def test_a_person_who_does_not_agree_changes_nothing(desk, provider):
@@ -307,5 +307,5 @@ def test_a_strangers_connection_is_not_there(desk, provider):
     query = provider.agree(away(desk))
     state = dict(parse_qsl(query[1:]))["state"]
     who = Visitor("org_other", "usr_x", "ses_x")
-    with transaction(EVERY) as session, pytest.raises(NotNow):
+    with transaction(EVERY) as session, pytest.raises(Forbidden):
         consents.take(session, who, state)
