@@ -13,6 +13,7 @@ from connectors.engine import schemas, templates
 from connectors.engine.connector import Connector, LifecycleStep, RequestTemplate
 from connectors.engine.nodes import Path
 from connectors.lab import vendor_answers, vendor_faults, vendor_looks, vendor_pages, vendor_proofs
+from connectors.lab.pointing import path_of
 from connectors.lab.vendor_calls import Answer, Call, Refused, refusal
 from connectors.lab.vendor_events import Emitter
 from connectors.lab.vendor_ledger import Ledger, digest
@@ -55,6 +56,8 @@ class VendorApp:
         found = [route_of(key, one.request, _kind(one)) for key, one in self.parts.items()]
         # /orders/count before /orders/<any>
         self.routes = sorted(found, key=lambda one: len(one.names))
+        # a hub that was given this address for the app's calls the app's paths, /api/v4 and all
+        self.below = path_of(connector.http.base).rstrip("/")
         self.tokens = TokenDoors(connector, ledger)
         self.steps: dict[str, Callable[[Call, Mapping[str, Any]], dict[str, Any]]] = {
             "install": self._install,
@@ -119,10 +122,12 @@ class VendorApp:
         return answer
 
     def _route(self, call: Call) -> tuple[Route, dict[str, str]]:
+        paths = (call.path, call.path.removeprefix(self.below))
         fitting = [
             (route, match)
             for route in self.routes
-            if route.method in (call.method, "*") and (match := route.pattern.fullmatch(call.path))
+            for path in paths
+            if route.method in (call.method, "*") and (match := route.pattern.fullmatch(path))
         ]
         # some apps do everything at one address: what is fixed in the request tells it apart
         alike = [one for one in fitting if self._is_meant(one[0], call)]
