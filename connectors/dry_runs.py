@@ -6,7 +6,15 @@ from typing import Any
 
 from sqlmodel import Session
 
-from connectors import connections, flow_checks, flow_documents, masking, stepping
+from connectors import (
+    connections,
+    flow_documents,
+    flow_paths,
+    flow_shapes,
+    masking,
+    pauses,
+    stepping,
+)
 from connectors.connections import Open
 from connectors.engine import requests
 from connectors.errors import Unfit
@@ -17,6 +25,7 @@ from kernel.errors import NotFound
 from kernel.http import Request
 
 _BODY_SHOWN = 16 * 1024
+_SHOWN = 200  # steps, those inside loops once for each item
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,7 @@ class Shown:
 
     position: int
     key: str
+    path: str  # "lines[0]/erp": inside a loop, of its first item
     kind: str
     title: Any
     state: str  # succeeded | skipped | failed | not_reached
@@ -51,7 +61,7 @@ def dry_run(
 
     Raises Unfit for a document that cannot be read.
     """
-    findings = flow_checks.check_shape(document)
+    findings = flow_shapes.check_shape(document)
     if findings:
         raise Unfit(findings)
     recipe = flow_documents.recipe(document)
@@ -69,12 +79,14 @@ def dry_run(
     keys = [(organization_id, one) for one in flow_documents.connections_in(document)]
     opened = connections.open_many(session, keys) if keys else {}
     built: dict[int, dict[str, Any]] = {}
+    moving.until = float("inf")
     while moving.state == "leased":
         call = stepping.work(moving)
         if call is not None:
             _pretend(call, opened.get((organization_id, call.step.connection or "")), built)
+        pauses.pretend(moving)
     secrets = [text for one in opened.values() for text in one.secrets]
-    steps = [_shown(moving, step.position, built, secrets) for step in recipe.steps]
+    steps = [_shown(moving, place, built, secrets) for place in _places(moving)]
     return DryRun(
         ok=moving.state in ("succeeded", "skipped"),
         state=moving.state,
@@ -121,8 +133,6 @@ def _pretend(call: Call, opened: Open | None, built: dict[int, dict[str, Any]]) 
         return
     built[moving.position] = _as_shown(request, opened.secrets)
     stepping.succeed(moving, call.note, action.sample.get("output"))
-    if moving.position >= len(moving.recipe.steps):
-        moving.finish("succeeded")
 
 
 def _stand_in(opened: Open) -> dict[str, str]:
@@ -150,14 +160,26 @@ def _as_shown(request: Request, secrets: tuple[str, ...]) -> dict[str, Any]:
     return shown
 
 
+def _places(moving: Moving) -> list[int]:
+    """List what to show in the order of the steps, item by item; what was not reached, too."""
+    reached: dict[int, list[int]] = {}
+    for position in sorted(moving.notes):
+        reached.setdefault(flow_paths.step_of(position), []).append(position)
+    found: list[int] = []
+    for step in moving.recipe.steps:
+        found += reached.get(step.position, [step.position])
+    return found[:_SHOWN]
+
+
 def _shown(
     moving: Moving, position: int, built: Mapping[int, dict[str, Any]], secrets: list[str]
 ) -> Shown:
-    step = moving.recipe.steps[position]
+    step = moving.recipe.step_at(position)
     note = moving.notes.get(position)
     return Shown(
         position=position,
         key=step.key,
+        path=moving.recipe.path_of(position),
         kind=step.kind,
         title=step.title,
         state=note.state if note else "not_reached",

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.engine import schemas
+from connectors import flow_trees
+from connectors.engine import flow_steps, mapping, mapping_check, schemas
 from connectors.flow_documents import action_of
 from kernel.errors import NotFound
 
@@ -36,19 +37,58 @@ class Wanted:
 def offers(
     document: Mapping[str, Any], position: int, event_schema: Mapping[str, Any] | None
 ) -> list[Offer]:
-    """Return what the step at `position` may read: the event, then each earlier step."""
+    """Return what a step may read: its loop's item, the event, then each earlier step.
+
+    `position` is its number in the order of reading.
+    """
     found = [
         Offer("${event.subject}", "event", {"zh": "事件主题", "en": "Subject"}, "string"),
         Offer("${event.time}", "event", {"zh": "发生时间", "en": "Time"}, "string"),
         Offer("${event.id}", "event", {"zh": "事件编号", "en": "Event id"}, "string"),
     ]
+    earlier, loops = _before(document, position)
+    for loop in loops:
+        element, _ = mapping_check.element_of(
+            str(loop.get("over") or ""), mapping.source_schema(event_schema, {})
+        )
+        known = element if isinstance(element, Mapping) else None
+        found.append(Offer("${item}", loop["key"], {"zh": "这一项", "en": "The item"}, "any"))
+        found += [_offer("item", loop["key"], leaf) for leaf in leaves(known)]
+        number = {"zh": "第几项，从 0 起", "en": "Its number, from 0"}
+        found.append(Offer("${index}", loop["key"], number, "integer"))
     found += [_offer("event.data", "event", leaf) for leaf in leaves(event_schema)]
-    for step in document["steps"][:position]:
+    for step in earlier:
         if step["kind"] == "filter":
             continue
         root = f"steps.{step['key']}.output"
         found += [_offer(root, step["key"], leaf) for leaf in leaves(_output_schema(step))]
     return found[:MAX_FIELDS]
+
+
+def _before(
+    document: Mapping[str, Any], position: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the steps that may have been done before a step, and the innermost loop around it."""
+    places = flow_trees.walk(document)
+    if position >= len(places):
+        return [], []
+    earlier: list[dict[str, Any]] = []
+    loops: list[dict[str, Any]] = []
+    at: flow_trees.Place | None = places[position]
+    while at is not None:
+        nearer: list[dict[str, Any]] = []
+        for sibling in at.siblings[: at.index]:
+            within = flow_trees.walk({"steps": [sibling]})
+            # what a loop did for its items cannot be read outside of it
+            nearer += [one.step for one in within if sibling["kind"] != "each" or not one.depth]
+        earlier = nearer + earlier
+        around = places[int(at.inside.partition("/")[0])] if at.inside else None
+        if around is not None and around.step["kind"] == "each" and not loops:
+            loops.append(around.step)
+        if around is not None and around.step["kind"] == "approval":
+            earlier.insert(0, around.step)
+        at = around
+    return earlier, loops
 
 
 def wanted(connector_key: str | None, action_key: str | None) -> list[Wanted]:
@@ -125,6 +165,8 @@ def _output_schema(step: Mapping[str, Any]) -> Mapping[str, Any] | None:
             return action_of(step.get("connector") or "", step.get("action") or "")[1].output
         except NotFound:
             return None
+    if step["kind"] in _GIVEN:
+        return _GIVEN[step["kind"]]
     mapped = step.get("mapping")
     if not isinstance(mapped, Mapping):
         return None
@@ -142,3 +184,12 @@ def _is_plain(name: str) -> bool:
 
 def _kind(node: Mapping[str, Any]) -> str:
     return "/".join(sorted(schemas.kinds(node) - {"null"})) or "any"
+
+
+# what a control step gives, with words for people
+_GIVEN: dict[str, Mapping[str, Any]] = {
+    "branch": flow_steps.WAY,
+    "each": flow_steps.COUNTED,
+    "delay": flow_steps.WAITED,
+    "approval": flow_steps.DECIDED,
+}

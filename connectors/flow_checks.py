@@ -1,24 +1,16 @@
-"""Flow checks: what keeps a document from being read, and what keeps it from being published."""
+"""Flow checks: what keeps a document from being published."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from connectors import order_keys
+from connectors import durations, flow_trees, order_keys
 from connectors.engine import flow_templates
 from connectors.errors import finding
+from connectors.flow_shapes import check_shape
+from identity import roles
 
-KINDS = ("filter", "map", "action")
-MAX_STEPS = 40
-MAX_VERSION = 999_999
-_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
-_TRIGGER_PARTS = {"event", "version", "source", "connection", "connector", "trigger"}
-_TRIGGER_PARTS |= {"order_key"}
-_STEP_PARTS = {
-    "filter": {"key", "kind", "title", "when"},
-    "map": {"key", "kind", "title", "mapping"},
-    "action": {"key", "kind", "title", "connector", "connection", "action", "input"},
-}
+AT_DEADLINE = ("refuse", "approve")
+_OWN_NEWS = "approval."  # what approvals themselves tell
 Finding = dict[str, Any]
 
 
@@ -26,15 +18,19 @@ def check(
     document: Any,
     event_schema: Mapping[str, Any] | None,
     connections: Mapping[str, str],
+    members: Collection[str] = (),
 ) -> list[Finding]:
     """Return everything that keeps a document from being published; [] means it is good.
 
-    `connections` gives the connector of each of the organization's usable connections.
+    `connections` gives the connector of each of the organization's usable connections, `members`
+    the ids of its members.
     """
     findings = check_shape(document)
     if findings:
         return findings
     findings += _check_bindings(document, connections)
+    for place in flow_trees.walk(document):
+        findings += _check_control(document, place, members)
     for sentence in order_keys.check(_order_key(document), event_schema):
         findings.append({"pointer": "/trigger/order_key", "say": dict(sentence)})
     known = {one["pointer"] for one in findings}
@@ -44,77 +40,8 @@ def check(
     return findings
 
 
-def check_shape(document: Any) -> list[Finding]:
-    """Return what makes a document unreadable: wrong kinds, unknown parts, unfit keys."""
-    if not isinstance(document, dict):
-        return [finding("", "流程要写成一个对象", "A flow is written as an object")]
-    findings = [
-        finding(f"/{name}", f"这里不认识“{name}”", f"“{name}” is not known here")
-        for name in sorted(set(document) - {"trigger", "steps"})
-    ]
-    trigger, steps = document.get("trigger"), document.get("steps")
-    if not isinstance(trigger, dict):
-        findings.append(
-            finding("/trigger", "请选择什么事情会启动流程", "Choose what starts the flow")
-        )
-    else:
-        findings += _check_trigger(trigger)
-    if not isinstance(steps, list):
-        return [
-            *findings,
-            finding("/steps", "步骤要写成一个列表", "The steps are written as a list"),
-        ]
-    if len(steps) > MAX_STEPS:
-        text_zh, text_en = f"步骤不能超过 {MAX_STEPS} 个", f"A flow has at most {MAX_STEPS} steps"
-        findings.append(finding("/steps", text_zh, text_en))
-    seen: set[str] = set()
-    for position, step in enumerate(steps):
-        findings += _check_step(f"/steps/{position}", step, seen)
-    return findings
-
-
-def _check_trigger(trigger: Mapping[str, Any]) -> Iterable[Finding]:
-    for name in sorted(set(trigger) - _TRIGGER_PARTS):
-        yield finding(f"/trigger/{name}", f"这里不认识“{name}”", f"“{name}” is not known here")
-    for name in sorted(_TRIGGER_PARTS & set(trigger)):
-        value = trigger[name]
-        fits = _is_version(value) if name == "version" else isinstance(value, str)
-        if value is not None and not fits:
-            yield finding(f"/trigger/{name}", "这里的写法不对", "This is not written correctly")
-
-
 def _order_key(document: Mapping[str, Any]) -> str:
     return order_keys.of_trigger(document["trigger"]) or order_keys.NONE
-
-
-def _is_version(value: Any) -> bool:
-    return type(value) is int and 0 < value <= MAX_VERSION
-
-
-def _check_step(pointer: str, step: Any, seen: set[str]) -> Iterable[Finding]:
-    if not isinstance(step, dict):
-        yield finding(pointer, "步骤要写成一个对象", "A step is written as an object")
-        return
-    kind, key = step.get("kind"), step.get("key")
-    if kind not in KINDS:
-        yield finding(
-            f"{pointer}/kind",
-            "步骤的种类只能是 filter、map 或 action",
-            "A step is a filter, a map or an action",
-        )
-        return
-    if not isinstance(key, str) or not _KEY.match(key):
-        yield finding(
-            f"{pointer}/key",
-            "步骤名用小写字母开头，只含小写字母、数字和下划线",
-            "A step's key starts with a small letter and holds small letters, digits and _",
-        )
-    elif key in seen:
-        yield finding(f"{pointer}/key", f"已有步骤叫“{key}”", f"Another step is called “{key}”")
-    else:
-        seen.add(key)
-    for name in sorted(set(step) - _STEP_PARTS[kind]):
-        yield finding(f"{pointer}/{name}", f"这里不认识“{name}”", f"“{name}” is not known here")
 
 
 def _check_bindings(document: Mapping[str, Any], connections: Mapping[str, str]) -> list[Finding]:
@@ -128,10 +55,11 @@ def _check_bindings(document: Mapping[str, Any], connections: Mapping[str, str])
         findings.append(_unknown_connection("/trigger/connection"))
     if not document["steps"]:
         findings.append(finding("/steps", "请至少加一个步骤", "Add at least one step"))
-    for position, step in enumerate(document["steps"]):
+    for place in flow_trees.walk(document):
+        step = place.step
         if step["kind"] != "action":
             continue
-        pointer = f"/steps/{position}/connection"
+        pointer = f"{place.pointer}/connection"
         chosen = step.get("connection")
         if not chosen:
             findings.append(
@@ -165,16 +93,90 @@ def _as_template(document: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in document["trigger"].items()
         if name not in ("source", "connection", "order_key") and value is not None
     }
-    steps = [
-        {name: value for name, value in step.items() if name != "connection"}
-        for step in document["steps"]
-    ]
-    return {"trigger": trigger, "steps": steps}
+    return {"trigger": trigger, "steps": [_without_binding(step) for step in document["steps"]]}
 
 
-def step_of(pointer: str) -> int | None:
-    """Return which step a finding is about; None for the trigger and the flow itself."""
-    parts = pointer.split("/")
-    return (
-        int(parts[2]) if len(parts) > 2 and parts[1] == "steps" and parts[2].isdecimal() else None
+def _without_binding(step: Mapping[str, Any]) -> dict[str, Any]:
+    made = {name: value for name, value in step.items() if name != "connection"}
+    if step["kind"] == "branch":
+        made["ways"] = [
+            {**way, "steps": [_without_binding(one) for one in way["steps"]]}
+            for way in step["ways"]
+        ]
+    for name in (flow_trees.OTHERWISE, flow_trees.BODY, flow_trees.REFUSED):
+        if name in step:
+            made[name] = [_without_binding(one) for one in step[name]]
+    return made
+
+
+# --- what has to do with time and people ---------------------------------------------------------
+
+
+def _check_control(
+    document: Mapping[str, Any], place: flow_trees.Place, members: Collection[str]
+) -> Iterator[Finding]:
+    step, at = place.step, place.pointer
+    if step["kind"] == "branch" and not step["ways"]:
+        yield finding(f"{at}/ways", "请至少加一条分支", "Add at least one way")
+    if step["kind"] == "each" and step.get("on_item_error", "stop") not in ("stop", "go_on"):
+        yield _wrong_choice(f"{at}/on_item_error", ("stop", "go_on"))
+    if step["kind"] == "delay":
+        yield from _check_delay(step, at)
+    if step["kind"] == "approval":
+        if str(document["trigger"].get("event") or "").startswith(_OWN_NEWS):
+            yield finding(
+                at,
+                "由审批启动的流程不能再提出审批，否则会没完没了",
+                "A flow that approvals start cannot ask for one: it would never end",
+            )
+        yield from _check_approval(step, at, members)
+
+
+def _check_delay(step: Mapping[str, Any], at: str) -> Iterator[Finding]:
+    if bool(step.get("for")) == bool(step.get("until")):
+        yield finding(
+            f"{at}/for",
+            "请写等多久，或等到什么时间，两者选一",
+            "Say either how long it waits or until when",
+        )
+    elif step.get("for") and durations.read(step["for"]) is None:
+        yield _wrong_duration(f"{at}/for")
+
+
+def _check_approval(
+    step: Mapping[str, Any], at: str, members: Collection[str]
+) -> Iterator[Finding]:
+    for name in ("deadline", "remind"):
+        if step.get(name) and durations.read(step[name]) is None:
+            yield _wrong_duration(f"{at}/{name}")
+    if step.get("at_deadline", "refuse") not in AT_DEADLINE:
+        yield _wrong_choice(f"{at}/at_deadline", AT_DEADLINE)
+    who = step.get("who") or {}
+    named, held = who.get("members") or [], who.get("roles") or []
+    if not isinstance(named, list) or not isinstance(held, list) or set(who) - {"members", "roles"}:
+        yield finding(f"{at}/who", "这里的写法不对", "This is not written correctly")
+        return
+    if not named and not held:
+        yield finding(f"{at}/who", "请选择由谁审批", "Choose who is asked")
+    for role in held:
+        if role not in roles.ROLES:
+            yield finding(f"{at}/who", f"没有角色“{role}”", f"There is no role “{role}”")
+    if any(one not in members for one in named):
+        yield finding(
+            f"{at}/who",
+            "选的审批人已不在本组织，请换一位",
+            "Somebody who is asked is no member any more; choose another one",
+        )
+
+
+def _wrong_duration(pointer: str) -> Finding:
+    return finding(
+        pointer,
+        "请写成数字加单位，例如 30m、2h、3d，最长 366 天",
+        "Write a number and a unit, such as 30m, 2h or 3d, 366 days at most",
     )
+
+
+def _wrong_choice(pointer: str, choices: Collection[str]) -> Finding:
+    known = ", ".join(choices)
+    return finding(pointer, f"只能是 {known}", f"It is one of {known}")

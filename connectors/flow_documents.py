@@ -1,13 +1,33 @@
 """Flow documents: how they are made, and the recipe that a run follows."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from connectors import flow_paths, flow_trees
 from connectors.engine import loader, mapping
 from connectors.engine.connector import Action, Connector
+from connectors.flow_paths import SPAN
 from kernel.errors import NotFound
+
+ENDS = -1  # what follows the last step of a way that ends the run, or the item of a loop
+_BODIES = {
+    "filter": "when",
+    "map": "mapping",
+    "action": "input",
+    "each": "over",
+    "delay": "until",
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of a branch, or the one behind a refused approval."""
+
+    key: str
+    when: Any  # True for the way of all others
+    position: int  # of its first step
 
 
 @dataclass(frozen=True)
@@ -18,15 +38,26 @@ class Planned:
     key: str
     kind: str
     title: Any
-    body: Any  # the filter's condition, the map's mapping, the action's input
+    body: Any  # the filter's condition, the map's mapping, the action's input, the loop's list
     connector: str | None = None
     connection: str | None = None
     action: str | None = None
+    follows: int = 0  # where the run goes on; the loop around it, or ENDS
+    inside: int | None = None  # the loop around it
+    ways: tuple[Way, ...] = ()
+    end: int = 0  # the first step behind it and all inside it
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the step as it is written
 
     @cached_property
     def plan(self) -> mapping.Plan:
         """Return the mapping of a map or an action's input, read once."""
         return mapping.prepare(self.body)
+
+    @cached_property
+    def item_key(self) -> mapping.Plan | None:
+        """Return what names an item of a loop, None when its number does."""
+        written = self.settings.get("item_key")
+        return mapping.prepare(written) if written else None
 
 
 @dataclass(frozen=True)
@@ -35,19 +66,32 @@ class Recipe:
 
     steps: tuple[Planned, ...]
 
+    @cached_property
+    def is_straight(self) -> bool:
+        """Tell whether the steps come one after another, as they are numbered."""
+        return all(one.follows == one.position + 1 and not one.ways for one in self.steps)
+
+    def step_at(self, position: int) -> Planned:
+        """Return the step at a run's position."""
+        return self.steps[position % SPAN]
+
     def lane_at(self, position: int, otherwise: str) -> str:
         """Return the connection that the first action at or after `position` calls."""
-        for step in self.steps[position:]:
+        for step in self.steps[position % SPAN :]:
             if step.kind == "action" and step.connection:
                 return step.connection
         return otherwise
 
-    def position_of(self, key: str) -> int:
-        """Return a step's place; NotFound when the recipe has no such step."""
-        for step in self.steps:
-            if step.key == key:
-                return step.position
-        raise NotFound
+    def path_of(self, position: int) -> str:
+        """Return where a position is, in words: `lines[3]/erp`; "" behind the last step."""
+        if position % SPAN >= len(self.steps):
+            return ""
+        step = self.step_at(position)
+        parts, items = [step.key], list(flow_paths.items_of(position))
+        while step.inside is not None and items:
+            step = self.steps[step.inside]
+            parts.insert(0, f"{step.key}[{items.pop()}]")
+        return "/".join(parts)
 
 
 def empty() -> dict[str, Any]:
@@ -57,21 +101,63 @@ def empty() -> dict[str, Any]:
 
 def recipe(document: Mapping[str, Any]) -> Recipe:
     """Turn a checked document into a recipe."""
-    body_part = {"filter": "when", "map": "mapping", "action": "input"}
-    return Recipe(
-        tuple(
-            Planned(
-                position=position,
-                key=step["key"],
-                kind=step["kind"],
-                title=step.get("title"),
-                body=step.get(body_part[step["kind"]]),
-                connector=step.get("connector"),
-                connection=step.get("connection"),
-                action=step.get("action"),
-            )
-            for position, step in enumerate(document["steps"])
-        )
+    places = flow_trees.walk(document)
+    numbers = {place.pointer: place.number for place in places}
+    ends = {place.pointer: _end(place, places) for place in places}
+    found: dict[int, Planned] = {}
+
+    def link(steps: Sequence[Any], pointer: str, then: int, inside: int | None) -> None:
+        for index, step in enumerate(steps):
+            here = f"{pointer}/{index}"
+            follows = numbers.get(f"{pointer}/{index + 1}", then)
+            number = numbers[here]
+            found[number] = _planned(step, number, follows, inside, ends[here], numbers, here)
+            for _, below, inner in flow_trees.lists_in(step):
+                behind = {"each": number, "approval": ENDS}.get(step["kind"], follows)
+                around = number if step["kind"] == "each" else inside
+                link(inner, here + below, behind, around)
+
+    link(document["steps"], "/steps", len(places), None)
+    return Recipe(tuple(found[number] for number in range(len(places))))
+
+
+def _end(place: flow_trees.Place, places: Sequence[flow_trees.Place]) -> int:
+    behind = (one.number for one in places[place.number + 1 :] if one.depth <= place.depth)
+    return next(behind, len(places))
+
+
+def _planned(
+    step: Mapping[str, Any],
+    position: int,
+    follows: int,
+    inside: int | None,
+    end: int,
+    numbers: Mapping[str, int],
+    pointer: str,
+) -> Planned:
+    ways = []
+    for name, below, _ in flow_trees.lists_in(step):
+        first = numbers.get(f"{pointer}{below}/0", follows)
+        if step["kind"] == "branch":
+            way = step["ways"][int(name)] if name != flow_trees.OTHERWISE else {}
+            ways.append(Way(way.get("key", name), way.get("when", True), first))
+        elif step["kind"] == "approval" and first != follows:
+            ways.append(Way(name, True, first))
+    is_plain = step["kind"] in ("filter", "map", "action")
+    return Planned(
+        position=position,
+        key=step["key"],
+        kind=step["kind"],
+        title=step.get("title"),
+        body=step.get(_BODIES.get(step["kind"], "")),
+        connector=step.get("connector"),
+        connection=step.get("connection"),
+        action=step.get("action"),
+        follows=follows,
+        inside=inside,
+        ways=tuple(ways),
+        end=end,
+        settings={} if is_plain else step,
     )
 
 
@@ -96,7 +182,7 @@ def known_recipe(version_id: str) -> Recipe | None:
 def connections_in(document: Mapping[str, Any]) -> list[str]:
     """List the connections that a document names, each once, in order."""
     found = [(document.get("trigger") or {}).get("connection")]
-    found += [step.get("connection") for step in document.get("steps") or () if step]
+    found += [place.step.get("connection") for place in flow_trees.walk(document)]
     return list(dict.fromkeys(one for one in found if one))
 
 
@@ -106,19 +192,13 @@ def from_template(template: Mapping[str, Any], connections: Mapping[str, str]) -
     source = trigger.get("connector")
     if source and source in connections:
         trigger["connection"] = connections[source]
-    steps = []
-    for step in template["steps"]:
-        filled = dict(step)
-        if step["kind"] == "action" and step["connector"] in connections:
-            filled["connection"] = connections[step["connector"]]
-        steps.append(filled)
-    return {"trigger": trigger, "steps": steps}
+    return {"trigger": trigger, "steps": flow_trees.filled(template, connections)}
 
 
 def connectors_needed(template: Mapping[str, Any]) -> list[str]:
     """List the connectors a template joins, the trigger's first, each once."""
     found = [template["trigger"].get("connector")]
-    found += [step.get("connector") for step in template["steps"]]
+    found += [place.step.get("connector") for place in flow_trees.walk(template)]
     return list(dict.fromkeys(key for key in found if key))
 
 

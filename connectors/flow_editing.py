@@ -1,24 +1,13 @@
 """Editing a flow document step by step: add, move, remove, and read what a form sent."""
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connectors import order_keys
-from connectors.engine import loader
-from connectors.flow_checks import KINDS
-from connectors.mapping_rows import Row, document_of
+from connectors import flow_forms, flow_trees, order_keys
+from connectors.flow_shapes import KINDS, MAX_WAYS
+from connectors.mapping_rows import Row
 
-OPERATORS = ("==", "!=", ">", ">=", "<", "<=", "contains", "startsWith")
-_COMPARED = re.compile(
-    r"""\$\{\s*(?P<left>[a-zA-Z_][\w.\[\]"]*)\s*(?P<op>==|!=|>=|<=|>|<)\s*"""
-    r"""(?P<right>"[^"\\]*"|'[^'\\]*'|-?\d+(?:\.\d+)?|true|false|null)\s*\}"""
-)
-_CALLED = re.compile(
-    r"""\$\{\s*(?P<left>[a-zA-Z_][\w.\[\]"]*)\.(?P<op>contains|startsWith)\("""
-    r"""(?P<right>"[^"\\]*"|'[^'\\]*')\)\s*\}"""
-)
 Document = dict[str, Any]
 
 
@@ -26,75 +15,101 @@ _NEW_PARTS: dict[str, dict[str, Any]] = {
     "filter": {"when": ""},
     "map": {"mapping": {}},
     "action": {"connector": "", "action": "", "input": {}},
+    "branch": {"ways": [{"key": "way1", "when": "", "steps": []}], "else": []},
+    "each": {"over": "", "steps": []},
+    "delay": {"for": "1h"},
+    "approval": {
+        "who": {"roles": ["owner", "admin"]},
+        "subject": "",
+        "deadline": "3d",
+        "at_deadline": "refuse",
+    },
+}
+_WORDS = {
+    "filter": "check",
+    "map": "shape",
+    "action": "do",
+    "branch": "ways",
+    "each": "loop",
+    "delay": "wait",
+    "approval": "ask",
 }
 
 
-def add_step(document: Document, kind: str, position: int | None = None) -> int:
-    """Put a new step in and return where it stands."""
+def add_step(document: Document, kind: str, position: int | None = None, inside: str = "") -> int:
+    """Put a new step in and return its number; `inside` names the list (flow_trees.Place)."""
     if kind not in KINDS:
         kind = "action"
     step: dict[str, Any] = {"key": _free_key(document, kind), "kind": kind}
     step.update(copy.deepcopy(_NEW_PARTS[kind]))
-    at = len(document["steps"]) if position is None else max(0, position)
-    document["steps"].insert(at, step)
-    return min(at, len(document["steps"]) - 1)
+    steps = _list_at(document, inside)
+    steps.insert(len(steps) if position is None else max(0, position), step)
+    return _number_of(document, step)
 
 
-def move_step(document: Document, position: int, by: int) -> int:
-    """Move a step up or down and return where it stands now."""
-    steps = document["steps"]
-    target = position + by
-    if 0 <= position < len(steps) and 0 <= target < len(steps):
-        steps.insert(target, steps.pop(position))
-        return target
-    return position
+def _list_at(document: Document, inside: str) -> list[Any]:
+    """Return the list of steps that a Place's `inside` names; the flow's own for what is none."""
+    number, _, name = inside.partition("/")
+    for place in flow_trees.walk(document):
+        if str(place.number) == number:
+            for known, _, steps in flow_trees.lists_in(place.step):
+                if known == name:
+                    return steps
+            if place.step["kind"] == "approval" and name == flow_trees.REFUSED:
+                found: list[Any] = place.step.setdefault(name, [])
+                return found
+    own: list[Any] = document["steps"]
+    return own
 
 
-def remove_step(document: Document, position: int) -> None:
-    """Take a step out."""
-    if 0 <= position < len(document["steps"]):
-        del document["steps"][position]
+def _number_of(document: Document, step: Any) -> int:
+    return next(one.number for one in flow_trees.walk(document) if one.step is step)
+
+
+def move_step(document: Document, number: int, by: int) -> int:
+    """Move a step up or down among those beside it and return its number now."""
+    places = flow_trees.walk(document)
+    if not 0 <= number < len(places):
+        return number
+    place = places[number]
+    target = place.index + by
+    if 0 <= target < len(place.siblings):
+        place.siblings.insert(target, place.siblings.pop(place.index))
+    return _number_of(document, place.step)
+
+
+def remove_step(document: Document, number: int) -> None:
+    """Take a step out, with all inside it."""
+    places = flow_trees.walk(document)
+    if 0 <= number < len(places):
+        del places[number].siblings[places[number].index]
+
+
+def add_way(document: Document, number: int) -> None:
+    """Give a branch one more way."""
+    places = flow_trees.walk(document)
+    if not 0 <= number < len(places) or places[number].step["kind"] != "branch":
+        return
+    ways = places[number].step["ways"]
+    taken = {way["key"] for way in ways}
+    free = next(f"way{n}" for n in range(1, MAX_WAYS + 2) if f"way{n}" not in taken)
+    if len(ways) < MAX_WAYS:
+        ways.append({"key": free, "when": "", "steps": []})
+
+
+def remove_way(document: Document, number: int, way: int) -> None:
+    """Take a way out of a branch, with its steps."""
+    places = flow_trees.walk(document)
+    if 0 <= number < len(places) and places[number].step["kind"] == "branch":
+        del places[number].step["ways"][way : way + 1]
 
 
 def _free_key(document: Document, kind: str) -> str:
-    taken = {step.get("key") for step in document["steps"]}
-    word = {"filter": "check", "map": "shape", "action": "do"}[kind]
+    taken = {place.step.get("key") for place in flow_trees.walk(document)}
     number = 1
-    while f"{word}{number}" in taken:
+    while f"{_WORDS[kind]}{number}" in taken:
         number += 1
-    return f"{word}{number}"
-
-
-# --- conditions as three fields ------------------------------------------------------------------
-
-
-def condition_parts(when: Any) -> dict[str, str] | None:
-    """Return {left, op, right} of a simple condition; None when only its text can show it."""
-    if not isinstance(when, str):
-        return None
-    found = _COMPARED.fullmatch(when.strip()) or _CALLED.fullmatch(when.strip())
-    if found is None:
-        return None
-    right = found["right"]
-    if right[:1] in "\"'":
-        right = right[1:-1]
-    elif found["op"] in ("==", "!="):
-        return None  # a bare number or word compares otherwise than the same text
-    return {"left": f"${{{found['left']}}}", "op": found["op"], "right": right}
-
-
-def condition_of(left: str, op: str, right: str) -> str:
-    """Return the condition that compares a field with a text, or with a number for < and >."""
-    path = left.strip().removeprefix("${").removesuffix("}").strip()
-    if op in ("contains", "startsWith"):
-        return f"${{{path}.{op}({_quoted(right)})}}"
-    if op in (">", ">=", "<", "<=") and re.fullmatch(r"-?\d+(\.\d+)?", right.strip()):
-        return f"${{{path} {op} {right.strip()}}}"
-    return f"${{{path} {op} {_quoted(right)}}}"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{_WORDS[kind]}{number}"
 
 
 # --- order -------------------------------------------------------------------------------------
@@ -126,66 +141,15 @@ def read_form(form: Mapping[str, str], connections: Mapping[str, str]) -> Docume
     """
     trigger: dict[str, Any] = {"event": form.get("event", "").strip(), "version": None}
     version = form.get("version", "").strip()
-    if _number(version):
-        trigger["version"] = _number(version)
+    if flow_forms.number_in(version):
+        trigger["version"] = flow_forms.number_in(version)
     source = form.get("starts", "").split("|")
     if len(source) == 3:
         trigger |= {"connection": source[0], "connector": source[1], "trigger": source[2]}
     order_key = order_key_of(form.get("order", ""), form.get("order_value", ""))
     if order_key:
         trigger["order_key"] = order_key
-    count = min(_number(form.get("count", "")), 100)
-    steps = [_read_step(form, number, connections) for number in range(count)]
-    return {"trigger": trigger, "steps": steps}
-
-
-def _number(text: str) -> int:
-    """Read a small whole number; 0 for everything that is none, however it came here."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
-
-
-def _read_step(
-    form: Mapping[str, str], number: int, connections: Mapping[str, str]
-) -> dict[str, Any]:
-    def value(name: str) -> str:
-        return form.get(f"s{number}.{name}", "").strip()
-
-    kind = value("kind")
-    step: dict[str, Any] = {"key": value("key"), "kind": kind if kind in KINDS else "action"}
-    if value("title"):
-        step["title"] = value("title")
-    if kind == "filter":
-        simple = value("left") and value("op") in OPERATORS
-        step["when"] = (
-            condition_of(value("left"), value("op"), value("right")) if simple else value("when")
-        )
-    elif kind == "map":
-        step["mapping"] = document_of(_read_rows(form, number), f"/steps/{number}/mapping")
-    else:
-        chosen, _, action = value("does").partition("|")
-        step["connector"] = connections.get(value("connection"), "") or chosen
-        if value("connection"):
-            step["connection"] = value("connection")
-        # an action of another app cannot stay when the connection changes
-        known = loader.library().get(step["connector"])
-        step["action"] = action if known and chosen == known.key and action in known.actions else ""
-        step["input"] = document_of(_read_rows(form, number), f"/steps/{number}/input")
-    return step
-
-
-def _read_rows(form: Mapping[str, str], number: int) -> list[Row]:
-    rows = []
-    count = min(_number(form.get(f"s{number}.rows", "")), 300)
-    for place in range(count):
-        name = f"s{number}.r{place}"
-        rows.append(
-            Row(
-                target=form.get(f"{name}.target", "").strip(),
-                how=form.get(f"{name}.how", "text"),
-                source=form.get(f"{name}.source", "").replace("\r\n", "\n"),
-            )
-        )
-    return [row for row in rows if row.target or row.how == "yaml"]
+    return {"trigger": trigger, "steps": flow_forms.read_steps(form, connections)}
 
 
 def rows_for(rows: Sequence[Row], wanted: Sequence[Any]) -> list[Row]:

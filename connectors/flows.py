@@ -8,10 +8,19 @@ from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
 from catalog import event_types
-from connectors import connections, flow_checks, flow_documents, order_keys, order_lanes
+from connectors import (
+    approvals,
+    connections,
+    flow_checks,
+    flow_documents,
+    flow_shapes,
+    order_keys,
+    order_lanes,
+)
 from connectors.engine import flow_templates
 from connectors.errors import InUse, NotNow, Unfit, finding
 from connectors.tables import Flow, FlowVersion, Run
+from identity import members
 from kernel import documents, ids, queue, tenancy
 from kernel.database import store_now
 from kernel.errors import N_, NotFound
@@ -109,7 +118,8 @@ def check(session: Session, organization_id: str, document: Any) -> list[dict[st
     """Return what keeps a document from being published: {pointer, say} each."""
     schema = event_schema(session, organization_id, document)
     usable = connections.connectors_by_id(session, organization_id)
-    return flow_checks.check(document, schema, usable)
+    seats = [seat.id for seat in members.list_seats(session, organization_id)]
+    return flow_checks.check(document, schema, usable, seats)
 
 
 def event_schema(session: Session, organization_id: str, document: Any) -> Mapping[str, Any] | None:
@@ -231,6 +241,7 @@ def delete(session: Session, organization_id: str, flow_id: str, *, force: bool 
         )
     now = store_now(session)
     if waiting:
+        approvals.withdraw_all(session, organization_id, flow_id)
         session.execute(
             update(Run)
             .where(
@@ -310,7 +321,7 @@ def figures(session: Session, organization_id: str, since: datetime) -> dict[str
 
 def _readable(document: Any) -> dict[str, Any]:
     """Refuse a draft that no editor could show."""
-    findings = flow_checks.check_shape(document)
+    findings = flow_shapes.check_shape(document)
     if findings:
         raise Unfit(findings, N_("The flow cannot be read"))
     if len(documents.dump(document)) > MAX_DOCUMENT_BYTES:

@@ -6,6 +6,7 @@ from catalog import event_types
 from connectors import (
     absence,
     advance,
+    approvals,
     claims,
     conditions,
     flows,
@@ -47,6 +48,9 @@ audit.name_actions(
         "run.input_edited": N_("corrected the input of a run"),
         "run.step_taken_as_done": N_("took a step of a run as done"),
         "run.cancelled": N_("cancelled a run"),
+        "run.delay_ended": N_("let a run go on before its time"),
+        "approval.approved": N_("approved what a flow asked"),
+        "approval.refused": N_("refused what a flow asked"),
         "run.bulk_replayed": N_("repeated parked runs"),
     }
 )
@@ -78,4 +82,5 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         source_pages.CARDS.append(missing_events.card)
     if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
         queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))

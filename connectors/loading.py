@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from connectors import flow_documents, stepping
-from connectors.engine.mapping import MappingError
+from connectors.engine.findings import EngineError
 from connectors.flow_documents import Recipe
 from connectors.keys import Key, among
 from connectors.stepping import Moving, Note
@@ -82,7 +82,7 @@ def _moving(
         stepping.restore(moving)
     except Problem as error:
         moving.park("data", _UNREADABLE, error.plain()[:300])
-    except MappingError as error:
+    except EngineError as error:
         moving.park("data", error.say)
     return moving
 

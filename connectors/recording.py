@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, update
 from sqlmodel import Session, col
 
-from connectors import claims, order_lanes
+from connectors import approvals, claims, laps, order_lanes
 from connectors.claims import LEASE_SECONDS
 from connectors.keys import Key
 from connectors.masking import keep
@@ -54,8 +54,11 @@ def record_and_take(
     for moving in held:
         if moving.state in _COUNTED:
             usage.add(moving.organization_id, None, **_COUNTED[moving.state])
+        moving.asks.clear()
         for note in moving.notes.values():
             note.is_new = note.is_changed = False
+        if moving.loops:
+            laps.forget_past(moving)
     return [moving for moving in held if moving.state == "leased"], handed
 
 
@@ -64,6 +67,7 @@ def _is_plain(movings: Sequence[Moving]) -> bool:
     return not any(
         moving.cause == "auth"
         or moving.order_key is not None
+        or moving.asks
         or any(n.is_changed and not n.is_new for n in moving.notes.values())
         for moving in movings
     )
@@ -99,6 +103,7 @@ def _write_all(
         held, lanes = _move_on(session, worker_id, movings, flows)
         if held:
             _write_notes(session, held)
+            approvals.write_down(session, [row for moving in held for row in moving.asks])
             _mark_connections(session, held)
         return held, _let_go(session, worker_id, lanes, takes=takes)
 

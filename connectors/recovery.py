@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from connectors import flow_documents, flows, order_lanes
+from connectors import approvals, flow_documents, flows, order_lanes
 from connectors.errors import NotNow, Unfit, finding
-from connectors.flow_documents import action_of
+from connectors.flow_documents import ENDS, action_of
 from connectors.masking import MAX_KEPT_BYTES
 from connectors.tables import Flow, FlowVersion, Run, Step
 from kernel import documents, ids, queue
@@ -29,7 +29,32 @@ def retry_now(session: Session, organization_id: str, run_id: str) -> Run:
             N_("This run waits for its turn"),
             N_("It goes on by itself once the runs in front of it have ended or are skipped."),
         )
+    if run.state == "waiting" and run.cause == "approval":
+        raise NotNow(
+            N_("This run waits for somebody to decide"),
+            N_("It goes on by itself once one of those who are asked has decided."),
+        )
+    if run.state == "waiting" and run.cause == "delay":
+        return end_delay(session, organization_id, run_id)
     _refuse_unsure(session, run)
+    _wake(session, [run])
+    return run
+
+
+def end_delay(
+    session: Session, organization_id: str, run_id: str, ended_by: str | None = None
+) -> Run:
+    """Let a run that waits for a time go on now; `ended_by` names who said so."""
+    run = _find(session, organization_id, run_id)
+    step = _stopped_step(session, run)
+    if run.state != "waiting" or step is None or step.kind != "delay" or run.next_at is None:
+        raise NotNow(N_("This run does not wait for a time"))
+    step.output = {
+        **(step.output or {}),
+        "ended_at": store_now(session).isoformat(),
+        "ended_by": ended_by,
+    }
+    session.add(step)
     _wake(session, [run])
     return run
 
@@ -64,8 +89,11 @@ def mark_done(session: Session, organization_id: str, run_id: str, output: Any =
     now = store_now(session)
     step.state, step.problem, step.finished_at = "succeeded", None, now
     step.output = _sized({} if output is None else output, "/output")
-    run.next_step += 1
-    run.lane = recipe.lane_at(run.next_step, run.flow_id)
+    planned = recipe.step_at(run.next_step)
+    if planned.inside is None and planned.follows != ENDS:
+        run.next_step = planned.follows
+        run.lane = recipe.lane_at(run.next_step, run.flow_id)
+    # else whoever takes the run up sees that the step is done, and where it leads
     session.add(step)
     _wake(session, [run])
     return run
@@ -215,7 +243,7 @@ def _refuse_unsure(session: Session, run: Run) -> None:
     step = _stopped_step(session, run)
     if run.cause != "unknown" or step is None:
         return
-    planned = _recipe(session, run).steps[run.next_step]
+    planned = _recipe(session, run).step_at(run.next_step)
     try:
         _, action = action_of(planned.connector or "", planned.action or "")
     except NotFound:
@@ -275,6 +303,7 @@ def _cancel(session: Session, run: Run) -> None:
         )
         .execution_options(synchronize_session=False)
     )
+    approvals.withdraw(session, run.organization_id, [run.id])
     _settle(session, [run])
     session.refresh(run)
     queue.nudge(session, DRAIN)

@@ -12,13 +12,14 @@ from sqlalchemy import delete, null, select, text, update
 from sqlmodel import Session
 
 from connectors import order_lanes
-from connectors.tables import RUN, STEP
+from connectors.tables import APPROVAL, RUN, STEP
 from kernel import queue
 from webhooks.events import TASK
 from webhooks.keeping.records import Follower, Forgetting, Rows, Standings, plain
 
 _BATCH = 200
 _DETAILS = ("input", "output", "edited_input")
+_SAID_NOTHING = {"title": "", "text": "", "comment": None}
 # word for word as the partial index has it
 _IS_DETAILED = text(
     "run.state IN ('succeeded', 'skipped', 'cancelled') AND run.details_removed_at IS NULL"
@@ -55,7 +56,7 @@ def collect(session: Session, organization_id: str, event_ids: Sequence[str]) ->
     found: Rows = defaultdict(list)
     by_id: dict[str, dict[str, Any]] = {}
     for row in session.execute(wanted.order_by(RUN.c.id)).mappings():
-        by_id[row["id"]] = {**plain(dict(row)), "steps": []}
+        by_id[row["id"]] = {**plain(dict(row)), "steps": [], "approvals": []}
         found[row["event_id"]].append(by_id[row["id"]])
     ids = list(by_id)
     for start in range(0, len(ids), _BATCH):
@@ -65,6 +66,12 @@ def collect(session: Session, organization_id: str, event_ids: Sequence[str]) ->
         )
         for row in session.execute(steps.order_by(STEP.c.run_id, STEP.c.position)).mappings():
             by_id[row["run_id"]]["steps"].append(plain(dict(row)))
+        asked = select(APPROVAL).where(
+            APPROVAL.c.organization_id == organization_id,
+            APPROVAL.c.run_id.in_(ids[start : start + _BATCH]),
+        )
+        for row in session.execute(asked.order_by(APPROVAL.c.id)).mappings():
+            by_id[row["run_id"]]["approvals"].append(plain(dict(row)))
     return found
 
 
@@ -73,9 +80,9 @@ def drop(session: Session, organization_id: str, event_ids: Sequence[str]) -> in
     of_them = select(RUN.c.id).where(
         RUN.c.organization_id == organization_id, RUN.c.event_id.in_(event_ids)
     )
-    session.execute(
-        delete(STEP).where(STEP.c.organization_id == organization_id, STEP.c.run_id.in_(of_them))
-    )
+    for table in (STEP, APPROVAL):
+        mine = table.c.organization_id == organization_id
+        session.execute(delete(table).where(mine, table.c.run_id.in_(of_them)))
     _lock_orders(session, organization_id, event_ids)
     gone = session.execute(
         delete(RUN)
@@ -137,6 +144,8 @@ def forget(session: Session, organization_id: str, forgetting: Forgetting) -> in
 def _forget_steps(session: Session, organization_id: str, run_ids: Sequence[str]) -> None:
     mine = (STEP.c.organization_id == organization_id) & STEP.c.run_id.in_(run_ids)
     session.execute(update(STEP).where(mine).values(dict.fromkeys(_DETAILS, null())))
+    asked = (APPROVAL.c.organization_id == organization_id) & APPROVAL.c.run_id.in_(run_ids)
+    session.execute(update(APPROVAL).where(asked).values(_SAID_NOTHING))
     troubled = select(STEP.c.id, STEP.c.problem).where(mine, STEP.c.problem.is_not(None))
     for row in session.execute(troubled).all():
         session.execute(
@@ -156,6 +165,8 @@ def bare(run: dict[str, Any], forgetting: Forgetting) -> None:
         step.update(dict.fromkeys(_DETAILS))
         if step["problem"]:
             step["problem"] = {**step["problem"], "detail": None}
+    for approval in run.get("approvals", ()):
+        approval.update(_SAID_NOTHING)
 
 
 COLUMNS = (

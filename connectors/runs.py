@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Select, func, or_, select, text
 from sqlmodel import Session, col
 
-from connectors import order_lanes
+from connectors import approvals, flow_documents, order_lanes
 from connectors.keys import among
-from connectors.tables import Flow, FlowVersion, Run, Step
+from connectors.tables import Approval, Flow, FlowVersion, Run, Step
 from kernel import tenancy
 from kernel.errors import N_
 from webhooks.events import Trace
@@ -67,8 +67,10 @@ class Detail:
     run: Run
     flow: Flow
     event: Event | None
-    plan: list[dict[str, Any]]  # the steps of the version that runs
-    steps: dict[int, Step]
+    document: dict[str, Any]  # of the version that runs
+    recipe: flow_documents.Recipe
+    steps: dict[int, Step]  # by position
+    approvals: dict[int, Approval]  # by position
     waits_for: Run | None  # the run that goes before it, in an order
     behind: int  # how many runs wait for it, in an order
 
@@ -109,14 +111,17 @@ def detail(session: Session, organization_id: str, run_id: str) -> Detail:
     version = FlowVersion.of(organization_id).where(
         col(FlowVersion.flow_id) == run.flow_id, col(FlowVersion.number) == run.flow_version
     )
-    document = session.execute(version).scalar_one().document
+    found = session.execute(version).scalar_one()
+    document = found.document
     steps = Step.of(organization_id).where(col(Step.run_id) == run_id)
     return Detail(
         run=run,
         flow=flow,
         event=session.get(Event, (organization_id, run.event_id)),
-        plan=list(document["steps"]),
+        document=document,
+        recipe=flow_documents.recipe_of(found.id, document),
         steps={step.position: step for step in session.execute(steps).scalars()},
+        approvals=approvals.of_run(session, organization_id, run_id),
         waits_for=order_lanes.in_front(session, run),
         behind=order_lanes.count_behind(session, run),
     )

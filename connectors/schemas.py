@@ -206,6 +206,7 @@ class TrialStepOut(BaseModel):
     """One step of a dry run."""
 
     key: str
+    path: str = Field(description="Where it stands: `lines[0]/erp` is inside a loop's first item.")
     kind: str
     title: Any
     state: str
@@ -273,6 +274,7 @@ class StepOut(BaseModel):
     key: str
     kind: str
     position: int
+    path: str = Field(description="Where it stands: `lines[3]/erp` is inside a loop's fourth item.")
     title: Any
     state: str
     attempt_count: int
@@ -291,6 +293,7 @@ class RunDetailOut(RunOut):
 
     flow_name: str
     waits_for: str | None = Field(description="The run in front that it waits for, in an order.")
+    path: str = Field(description="The step it stands at; empty behind the last one.")
     runs_behind: int = Field(description="How many wait for it, in an order; counted up to 1000.")
     steps: list[StepOut]
     advice: dict[str, str] | None

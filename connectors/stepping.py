@@ -3,108 +3,22 @@
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
-from connectors import masking
+from connectors import laps, masking, pauses
 from connectors.engine import expressions, mapping
 from connectors.engine.answers import Answer
-from connectors.flow_documents import Planned, Recipe
-from kernel import clock, ids, log
+from connectors.engine.findings import EngineError
+from connectors.flow_documents import Planned
+from connectors.moving import Moving, Note, Say
+from kernel import log
 from kernel.http import Failure, Response
 
+__all__ = ["Call", "Moving", "Note", "Say", "restore", "start_activation", "take_answer", "work"]
+
+SLICE_SECONDS = 0.25  # pure steps of a loop in one go, before what was done is written down
 _logger = log.get_logger(__name__)
-Say = Mapping[str, str]
-
-
-@dataclass(slots=True)
-class Note:
-    """A step's row while it is being worked on; `is_new` tells an insert from an update."""
-
-    id: str
-    position: int
-    key: str
-    kind: str
-    state: str = "waiting"
-    attempt_count: int = 0
-    input: Any = None
-    output: Any = None
-    problem: dict[str, Any] | None = None
-    edited_input: Any = None
-    effect_key: str | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    elapsed_ms: int | None = None
-    status: int | None = None
-    is_new: bool = True
-    is_changed: bool = True
-
-
-@dataclass(slots=True)
-class Moving:
-    """A claimed run: where it stands, what it knows, and what shall be recorded of it."""
-
-    organization_id: str
-    id: str
-    flow_id: str
-    event_id: str
-    replay_nonce: str
-    effect_nonce: str
-    lease_epoch: int
-    recipe: Recipe
-    activation: dict[str, Any]
-    position: int = 0
-    attempt_count: int = 0
-    notes: dict[int, Note] = field(default_factory=dict)
-    # leased (goes on) | due (given back) | waiting | succeeded | skipped | parked
-    state: str = "leased"
-    cause: str | None = None
-    say: Say | None = None
-    detail: str | None = None
-    wait_seconds: float = 0
-    crash_count: int = 0
-    order_key: str | None = None  # the lane of its flow that it goes in, when that has an order
-
-    @property
-    def lane(self) -> str:
-        """Return where the next call goes."""
-        return self.recipe.lane_at(self.position, self.flow_id)
-
-    @property
-    def step(self) -> Planned:
-        """Return the step the run stands at."""
-        return self.recipe.steps[self.position]
-
-    def note(self) -> Note:
-        """Return the present step's note, made when the step is met for the first time."""
-        step = self.step
-        note = self.notes.get(self.position)
-        if note is None:
-            note = Note(ids.new_id("stp"), self.position, step.key, step.kind)
-            self.notes[self.position] = note
-        note.is_changed = True
-        if note.started_at is None:
-            note.started_at = clock.now()
-        return note
-
-    def finish(self, state: str, cause: str | None = None, say: Say | None = None) -> None:
-        """Bring the run to an end."""
-        self.state, self.cause, self.say, self.detail = state, cause, say, None
-
-    def give_back(self) -> None:
-        """Return the run unchanged: its call was not made."""
-        self.state, self.wait_seconds = "due", 0
-        note = self.note()
-        if note.state == "sending":
-            note.state = "waiting"
-
-    def park(self, cause: str, say: Say, detail: str | None = None) -> None:
-        """Stop at the present step until a person has acted."""
-        self.state, self.cause, self.say, self.detail = "parked", cause, say, detail
-        note = self.note()
-        note.state, note.finished_at = "failed", clock.now()
-        note.problem = {"cause": cause, "say": dict(say), "detail": detail}
 
 
 @dataclass(slots=True)
@@ -120,6 +34,8 @@ class Call:
 
 def effect_key(moving: Moving, step_key: str) -> str:
     """Return the id of a step's effect: the same however often the step is tried."""
+    if moving.loops:
+        step_key += laps.mark(moving)
     parts = (
         moving.event_id,
         moving.flow_id,
@@ -137,6 +53,9 @@ def start_activation(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def restore(moving: Moving) -> None:
     """Bring back what the steps before the present one gave, from their notes."""
+    if not moving.recipe.is_straight:
+        _walk_again(moving)
+        return
     target = moving.position
     for position in range(target):
         step, note = moving.recipe.steps[position], moving.notes.get(position)
@@ -150,15 +69,50 @@ def restore(moving: Moving) -> None:
         moving.activation["steps"][step.key] = given
 
 
+def _walk_again(moving: Moving) -> None:
+    """Go the way to the present step once more, along the notes of what was done."""
+    target, moving.position = moving.position, 0
+    moving.is_restoring = True
+    while moving.position != target:
+        note = None if moving.is_over else moving.notes.get(moving.position)
+        if note is None or moving.state != "leased":
+            moving.position = target
+            moving.park("quarantined", _LOST_WAY)
+            break
+        _pass(moving, moving.step, note)
+    moving.position, moving.is_restoring = target, False
+    if moving.loops:
+        moving.until = time.monotonic() + laps.TURN_SECONDS
+
+
+def _pass(moving: Moving, step: Planned, note: Note) -> None:
+    """Take a step as its note says it went."""
+    if note.state == "failed":
+        problem = note.problem or {}
+        if not laps.goes_on_without(moving, problem.get("cause", ""), problem.get("say", {})):
+            moving.state = "parked"  # it never got past it
+    elif step.kind == "each" and (note.state != "succeeded" or masking.is_cut(note.output)):
+        laps.enter(moving, step, laps.items_at(moving, step))
+    else:
+        output = note.output
+        if step.kind == "map" and masking.is_cut(output):
+            # too large to be kept; the same event and mapping give the same value again
+            output = step.plan.apply(moving.activation)
+        moving.activation["steps"][step.key] = {"input": note.input, "output": output}
+        if step.kind == "each":
+            moving.lap_count += output["count"]
+        pauses.leave(moving, step, note)
+
+
 def work(moving: Moving) -> Call | None:
     """Do the pure steps; return the next call, or None when the run has come to rest."""
     try:
         return _work(moving)
-    except (expressions.EvaluationError, expressions.BadExpression) as error:
-        moving.park("data", error.say)
     except mapping.MappingError as error:
         first = error.problems[0]
         moving.park("data", first.say, "; ".join(one.plain("en") for one in error.problems[:8]))
+    except EngineError as error:
+        moving.park("data", error.say)
     except Exception as error:  # one run's trouble must not stop the others
         _logger.exception("run_broke", run_id=moving.id)
         moving.park("quarantined", _BROKE, f"{type(error).__name__}: {error}"[:300])
@@ -166,26 +120,42 @@ def work(moving: Moving) -> Call | None:
 
 
 def _work(moving: Moving) -> Call | None:
-    while moving.position < len(moving.recipe.steps):
+    until = time.perf_counter() + SLICE_SECONDS
+    while moving.state == "leased":
+        if moving.is_over:
+            moving.finish("succeeded")
+            break
         step = moving.step
         if step.kind == "action":
-            return _call(moving, step)
-        began = time.perf_counter()
-        note = moving.note()
-        note.attempt_count += 1
-        if step.kind == "filter":
-            passes = expressions.condition(step.body, moving.activation)
-            output: Any = {"passed": passes}
+            done = moving.notes.get(moving.position)
+            if done is None or done.state != "succeeded":
+                return _call(moving, step)
+            succeed(moving, done, done.output)  # a person took it as done
+        elif step.kind in ("filter", "map"):
+            _shape(moving, step)
         else:
-            passes, output = True, step.plan.apply(moving.activation)
-        succeed(moving, note, output)
-        note.elapsed_ms = int((time.perf_counter() - began) * 1000)
-        if not passes:
-            note.state = "skipped"
-            moving.finish("skipped", "filtered", _NOT_MET)
-            return None
-    moving.finish("succeeded")
+            pauses.meet(moving, step)
+        if moving.loops and time.perf_counter() > until:
+            break  # what was done so far is written down before it goes on
     return None
+
+
+def _shape(moving: Moving, step: Planned) -> None:
+    began = time.perf_counter()
+    note = moving.note()
+    note.attempt_count += 1
+    if step.kind == "filter":
+        passes = expressions.condition(step.body, moving.activation)
+        output: Any = {"passed": passes}
+    else:
+        passes, output = True, step.plan.apply(moving.activation)
+    if passes:
+        succeed(moving, note, output)
+    else:
+        note.close("skipped", output)
+        moving.activation["steps"][note.key] = {"input": None, "output": output}
+        moving.end_here("filtered", pauses.NOT_MET)
+    note.elapsed_ms = int((time.perf_counter() - began) * 1000)
 
 
 def _call(moving: Moving, step: Planned) -> Call | None:
@@ -205,12 +175,11 @@ def _call(moving: Moving, step: Planned) -> Call | None:
 
 def succeed(moving: Moving, note: Note, output: Any) -> None:
     """Write down that the present step is done and stand at the next."""
-    note.state, note.output, note.problem = "succeeded", output, None
-    note.finished_at = clock.now()
+    note.close("succeeded", output)
     moving.activation["steps"][note.key] = {"input": note.input, "output": output}
-    moving.position += 1
     moving.attempt_count = 0
     moving.crash_count = 0
+    moving.go_on()
 
 
 def take_answer(
@@ -227,7 +196,7 @@ def take_answer(
     detail = masking.keep(answer.detail, secrets) if answer.detail else None
     if answer.kind == "ok":
         succeed(moving, note, masking.keep(answer.output, secrets))
-        if moving.position >= len(moving.recipe.steps):
+        if moving.is_over:
             moving.finish("succeeded")
     elif answer.kind == "retry" and answer.after_seconds is not None:
         moving.state, moving.cause = "waiting", answer.cause
@@ -240,9 +209,9 @@ def take_answer(
         moving.park(cause, answer.say or _NO_WORDS, detail)
 
 
-_NOT_MET = {
-    "zh": "这件事不符合条件，流程按设定没有继续",
-    "en": "This event does not meet the condition, so the flow stopped here as intended",
+_LOST_WAY = {
+    "zh": "这次运行走到哪里读不出来，已停下以免重复",
+    "en": "It cannot be read where this run was; it was stopped so that nothing is done twice",
 }
 _MAY_HAVE_HAPPENED = {
     "zh": "发出请求后程序中断了，不知道对方有没有收到。为了不重复新建，已停下等人确认",

@@ -1,4 +1,4 @@
-"""Connections to apps, flows and their versions, runs and their steps, looks for missing events."""
+"""Connections to apps, flows and versions, runs, steps and approvals, looks for missing events."""
 
 from datetime import datetime
 from typing import Any
@@ -152,14 +152,15 @@ class Run(Owned, table=True):
     # What the event has under its flow's order key: runs of a flow with the same value go one by
     # one, and those behind the first of them wait without a time. None: it goes in no order.
     order_key: str | None = None
-    next_step: int = 0
+    next_step: int = 0  # a position as in Step
     next_at: datetime | None = Field(default=None, sa_type=Moment)
     attempt_count: int = 0  # tries of the present step
     lease_owner: str | None = None
     lease_epoch: int = 0
     lease_until: datetime | None = Field(default=None, sa_type=Moment)
     crash_count: int = 0
-    # data | auth | config | down | limit | unknown | quarantined | filtered
+    # data | auth | config | down | limit | unknown | quarantined | filtered | refused;
+    # delay | approval: what one that waits rests at
     cause: str | None = None
     say: dict[str, Any] | None = Field(default=None, sa_type=Document)
     detail: str | None = None
@@ -178,10 +179,10 @@ class Step(Owned, table=True):
     )
 
     run_id: str
-    position: int
+    position: int  # connectors.flow_paths: the number of the step, and of the item inside loops
     key: str
-    kind: str  # filter | map | action
-    # sending | succeeded | skipped | waiting | failed
+    kind: str  # filter | map | action | branch | each | delay | approval
+    # sending | succeeded | skipped | waiting | failed | open (a loop that goes through its items)
     # `sending` is committed before a call that must never be made twice.
     state: str
     attempt_count: int = 0
@@ -194,6 +195,35 @@ class Step(Owned, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
     elapsed_ms: int | None = None
     status: int | None = None  # HTTP status of the last answer
+
+
+class Approval(Owned, table=True):
+    """A question that a run puts to people, and what they decided."""
+
+    __table_args__ = (
+        Index("ix_approval_run", "organization_id", "run_id"),
+        partial("ix_approval_next", "next_at", where="state = 'open'"),
+        Index("ix_approval_state", "organization_id", "state", "id"),
+    )
+
+    flow_id: str
+    run_id: str
+    position: int  # of the step in the run, as in Step
+    key: str
+    title: str
+    text: str = ""
+    # who is asked: whoever has one of these roles, and these members
+    roles: list[str] = Field(default_factory=list, sa_type=Document)
+    members: list[str] = Field(default_factory=list, sa_type=Document)
+    state: str = "open"  # open | approved | refused | withdrawn
+    at_deadline: str = "refuse"  # refuse | approve
+    deadline_at: datetime = Field(sa_type=Moment)
+    next_at: datetime | None = Field(default=None, sa_type=Moment)  # reminder or deadline
+    reminded_at: datetime | None = Field(default=None, sa_type=Moment)
+    comment: str | None = None
+    decided_by: str | None = None  # the person's user id; None: the deadline
+    decided_name: str | None = None
+    decided_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class Reconciliation(Owned, table=True):
@@ -248,5 +278,6 @@ class Heartbeat(Table, table=True):
 CONNECTION: Any = Connection.__table__  # type: ignore[attr-defined]
 RUN: Any = Run.__table__  # type: ignore[attr-defined]
 STEP: Any = Step.__table__  # type: ignore[attr-defined]
+APPROVAL: Any = Approval.__table__  # type: ignore[attr-defined]
 RECONCILIATION: Any = Reconciliation.__table__  # type: ignore[attr-defined]
 HEARTBEAT: Any = Heartbeat.__table__  # type: ignore[attr-defined]

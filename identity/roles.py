@@ -27,6 +27,7 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "flows:run": N_("Start flows by hand"),
     "runs:read": N_("See what flows have done"),
     "runs:replay": N_("Repair and repeat runs"),
+    "approvals:decide": N_("Decide what flows ask"),
     "connections:read": N_("See connections to apps"),
     "connections:write": N_("Connect and disconnect apps"),
     "sources:read": N_("See where events come in"),
@@ -50,7 +51,10 @@ OPERATOR_PERMISSIONS: Final = frozenset(
     {"releases:review", "vendors:review", "hub:operate", "tenants:change"}
 )
 
-_EVERYDAY = frozenset({"organization:read", "members:read", "installations:read"})
+# whoever is asked by name or role may decide; the question says who that is
+_EVERYDAY = frozenset(
+    {"organization:read", "members:read", "installations:read", "approvals:decide"}
+)
 _EVERYTHING = frozenset(PERMISSIONS) - VENDOR_PERMISSIONS - OPERATOR_PERMISSIONS
 _WIRING = frozenset(
     name

@@ -10,7 +10,9 @@ from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from catalog.tables import Bundle, Listing, Release, Vendor
+from connectors import approvals
 from connectors.engine import loader
+from connectors.judges import judge_of
 from connectors.tables import Connection, Flow, Run
 from identity.principals import Principal
 from identity.tables import Invitation
@@ -98,58 +100,73 @@ def lazy_ngettext(one: str, many: str) -> tuple[str, str]:
 @dataclass(frozen=True)
 class _Look:
     permission: str
-    count: Callable[[Session, str], int]
+    count: Callable[[Session, Principal], int]
     words: tuple[str, str]
     href: str
     icon: str
     tone: str = "warn"
 
 
-def _parked_runs(session: Session, organization_id: str) -> int:
-    mine = col(Run.organization_id) == organization_id
+def _parked_runs(session: Session, who: Principal) -> int:
+    mine = col(Run.organization_id) == who.organization_id
     return _count(session, Run, mine, col(Run.state) == "parked")
 
 
-def _stuck_deliveries(session: Session, organization_id: str) -> int:
-    mine = col(Delivery.organization_id) == organization_id
+def _stuck_deliveries(session: Session, who: Principal) -> int:
+    mine = col(Delivery.organization_id) == who.organization_id
     return _count(session, Delivery, mine, col(Delivery.state) == "parked")
 
 
-def _bad_events(session: Session, organization_id: str) -> int:
-    mine = col(Event.organization_id) == organization_id
+def _bad_events(session: Session, who: Principal) -> int:
+    mine = col(Event.organization_id) == who.organization_id
     return _count(session, Event, mine, col(Event.state).in_(("rejected", "quarantined")))
 
 
-def _troubled_connections(session: Session, organization_id: str) -> int:
-    mine = col(Connection.organization_id) == organization_id
+def _troubled_connections(session: Session, who: Principal) -> int:
+    mine = col(Connection.organization_id) == who.organization_id
     return _count(session, Connection, mine, col(Connection.state) == "needs_attention")
 
 
-def _open_invitations(session: Session, organization_id: str) -> int:
+def _open_invitations(session: Session, who: Principal) -> int:
     return _count(
         session,
         Invitation,
-        col(Invitation.organization_id) == organization_id,
+        col(Invitation.organization_id) == who.organization_id,
         col(Invitation.accepted_at).is_(None),
         col(Invitation.revoked_at).is_(None),
         col(Invitation.expires_at) > clock.now(),
     )
 
 
-def _open_rollouts(session: Session, organization_id: str) -> int:
-    mine = col(Rollout.organization_id) == organization_id
+def _open_rollouts(session: Session, who: Principal) -> int:
+    mine = col(Rollout.organization_id) == who.organization_id
     return _count(session, Rollout, mine, col(Rollout.state).not_in(FINISHED))
 
 
-def _releases_to_review(session: Session, _organization_id: str) -> int:
+def _releases_to_review(session: Session, _who: Principal) -> int:
     return _count(session, Release, col(Release.state) == "in_review")
 
 
-def _vendors_to_admit(session: Session, _organization_id: str) -> int:
+def _vendors_to_admit(session: Session, _who: Principal) -> int:
     return _count(session, Vendor, col(Vendor.state) == "applied")
 
 
+def _asked(session: Session, who: Principal) -> int:
+    return len(approvals.open_for(session, who.organization_id, judge_of(who)))
+
+
 _LOOKS = (
+    _Look(
+        "approvals:decide",
+        _asked,
+        lazy_ngettext(
+            "%(num)d flow asks for your decision",
+            "%(num)d flows ask for your decision",
+        ),
+        "/approvals",
+        "checklist",
+        "wait",
+    ),
     _Look(
         "runs:read",
         _parked_runs,
@@ -246,7 +263,7 @@ def needs(session: Session, who: Principal) -> list[Need]:
     for look in _LOOKS:
         if not who.may(look.permission):
             continue
-        count = look.count(session, who.organization_id)
+        count = look.count(session, who)
         if count:
             found.append(Need(*look.words, count, look.href, look.icon, look.tone))
     return found

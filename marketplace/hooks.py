@@ -12,6 +12,15 @@ from connectors.engine import loader
 from connectors.engine.connector import Connector, Trigger
 
 _TEXT: Mapping[str, Any] = {"type": ["string", "null"]}
+_APPROVAL = {
+    "approval_id": "apv_1",
+    "flow_id": "flw_1",
+    "run_id": "run_1",
+    "title": "Pay SO-1001?",
+    "text": "176.00 CNY",
+    "deadline_at": "2026-11-25T09:30:00+00:00",
+    "path": "/approvals/apv_1",
+}
 _INSTALLATION = {"installation_id": "ins_1", "app_key": "demo-erp", "release_id": "rel_1"}
 # What the hub itself tells a firm: name, title, sample of its data.
 _NEWS = (
@@ -21,6 +30,13 @@ _NEWS = (
         "endpoint.disabled",
         {"zh": "推送地址已关闭", "en": "Endpoint switched off"},
         {"endpoint": "ep_1", "reason": "failing"},
+    ),
+    ("approval.asked", {"zh": "流程提出审批", "en": "Approval asked for"}, _APPROVAL),
+    ("approval.reminded", {"zh": "审批提醒", "en": "Approval still open"}, _APPROVAL),
+    (
+        "approval.decided",
+        {"zh": "审批已决定", "en": "Approval decided"},
+        {**_APPROVAL, "decision": "approved", "by": "Li Wei", "comment": None},
     ),
 )
 

@@ -34,6 +34,9 @@ HALLS = (
         (
             Door(N_("Home"), "/", "home", members_only=False),
             Door(N_("My toolbox"), "/toolbox", "layout-grid", "installations:read"),
+            Door(
+                N_("Approvals"), "/approvals", "checklist", "approvals:decide", counts="approvals"
+            ),
         ),
     ),
     Hall(

@@ -7,20 +7,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import check_manifest, loader, mapping, requests, schemas
+from connectors.engine import check_manifest, flow_steps, loader, mapping, requests, schemas
 from connectors.engine.connector import ConnectionValues, Connector
-from connectors.engine.expressions import BadExpression, compile_expression, condition
-from connectors.engine.findings import EngineError, Problem, Say, say
+from connectors.engine.expressions import condition
+from connectors.engine.findings import EngineError, Problem, Say
 from connectors.engine.fixtures import shown
-from connectors.engine.mapping_check import check_condition
 from connectors.engine.schemas import Schema
 from connectors.engine.yaml_lines import read
 from kernel.errors import N_, NotFound
 
 FOLDER = loader.HERE / "flow_templates"
-KINDS = {"filter": {"when"}, "map": {"mapping"}, "action": {"connector", "action", "input"}}
-MAX_STEPS = 50
-_KEY = r"^[a-z][a-z0-9_]{0,40}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,48 +94,7 @@ def check_flow(document: Any, event_data_schema: Schema | None = None) -> list[P
         return problems
     if event_data_schema is None:
         event_data_schema = event_schema(document)
-    outputs: dict[str, Schema | None] = {}
-    for position, step in enumerate(document["steps"]):
-        at = f"/steps/{position}"
-        if step["key"] in outputs:
-            text = say(f"步骤名 {step['key']} 重复", f"The step key {step['key']} is used twice")
-            problems.append(Problem(f"{at}/key", text))
-        sources = mapping.source_schema(event_data_schema, outputs)
-        outputs[step["key"]] = None
-        found, output = _check_step(step, sources)
-        problems += [Problem(at + one.target, one.say, one.source) for one in found]
-        outputs[step["key"]] = output
-    return problems
-
-
-def _check_step(step: Mapping[str, Any], sources: Any) -> tuple[list[Problem], Schema | None]:
-    if step["kind"] == "filter":
-        return _check_filter(step["when"], sources), None
-    if step["kind"] == "map":
-        found = mapping.check_mapping(step["mapping"], sources)
-        return [Problem("/mapping" + one.target, one.say, one.source) for one in found], None
-    connector = loader.library().get(step["connector"])
-    action = connector.actions.get(step["action"]) if connector else None
-    if action is None:
-        name = f"{step['connector']}.{step['action']}"
-        text = say("请选择这一步做什么", "Choose what this step does")
-        if step["action"]:
-            text = say(f"没有动作 {name}", f"There is no action {name}")
-        return [Problem("/action", text)], None
-    found = mapping.check_mapping(step["input"], sources, action.input)
-    return [Problem("/input" + one.target, one.say, one.source) for one in found], action.output
-
-
-def _check_filter(when: Any, sources: Any) -> list[Problem]:
-    if isinstance(when, bool):
-        return []
-    text = when.strip()
-    if text.startswith("${") and text.endswith("}"):
-        text = text[2:-1].strip()
-    try:
-        return check_condition(compile_expression(text), sources, "/when")
-    except BadExpression as bad:
-        return [Problem("/when", bad.say, text)]
+    return flow_steps.check_steps(document["steps"], "/steps", flow_steps.Known(event_data_schema))
 
 
 def rehearse(
@@ -197,25 +152,6 @@ def example_connection(connector: Connector) -> ConnectionValues:
     return ConnectionValues(settings, auth.id if auth else None, fields, {"access": "example"})
 
 
-_STEP: dict[str, Any] = {
-    "type": "object",
-    "required": ["key", "kind"],
-    "properties": {
-        "key": {"type": "string", "pattern": _KEY},
-        "kind": {"enum": sorted(KINDS)},
-        "title": {},
-        "when": {"type": ["string", "boolean"]},
-        "connector": {"type": "string"},
-        "action": {"type": "string"},
-    },
-    "allOf": [
-        {
-            "if": {"properties": {"kind": {"const": kind}}},
-            "then": {"required": sorted(needed)},
-        }
-        for kind, needed in KINDS.items()
-    ],
-}
 _SHAPE: dict[str, Any] = {
     "type": "object",
     "required": ["trigger", "steps"],
@@ -225,6 +161,7 @@ _SHAPE: dict[str, Any] = {
             "required": ["event"],
             "properties": {"event": {"type": "string", "minLength": 1}},
         },
-        "steps": {"type": "array", "minItems": 1, "maxItems": MAX_STEPS, "items": _STEP},
+        "steps": {**flow_steps.STEPS, "minItems": 1},
     },
+    "$defs": {"step": flow_steps.STEP, "steps": flow_steps.STEPS},
 }

@@ -134,7 +134,7 @@ def zone_of(name: Any) -> Any:
 
 def date(value: Any, pattern: Any = "yyyy-MM-dd", zone: Any = "+08:00") -> str:
     """Return a moment (RFC 3339 text or a plain day) written with a pattern in a zone."""
-    moment = _moment(value, zone)
+    moment = moment_of(value, zone)
     if not isinstance(pattern, str) or len(pattern) > 60:
         raise EvaluationError(say("日期格式须是短文本", "The date pattern must be short text"))
     offset = moment.strftime("%z")
@@ -147,7 +147,8 @@ def date(value: Any, pattern: Any = "yyyy-MM-dd", zone: Any = "+08:00") -> str:
     return _PARTS.sub(lambda found: parts.get(found[0], found[0].strip("'")), pattern)
 
 
-def _moment(value: Any, zone: Any) -> datetime:
+def moment_of(value: Any, zone: Any = "+08:00") -> datetime:
+    """Return the moment that a text says; a plain day begins at midnight of the zone."""
     text = value.strip() if isinstance(value, str) else ""
     where = zone_of(zone)
     try:
@@ -179,16 +180,16 @@ def moment(value: Any, zone: Any = "+08:00") -> str:
         try:
             local = datetime.fromisoformat(text.replace("/", "-"))
         except ValueError:
-            return _moment(text, zone).isoformat()  # says what is wrong
+            return moment_of(text, zone).isoformat()  # says what is wrong
         return local.replace(tzinfo=zone_of(zone)).isoformat()
-    return _moment(text, zone).isoformat()
+    return moment_of(text, zone).isoformat()
 
 
 def epoch(value: Any, unit: Any = "s") -> str:
     """Return a moment (as `date` reads it) as unix time, in `s` or `ms`."""
     if unit not in ("s", "ms"):
         raise EvaluationError(say("单位只能是 s 或 ms", "The unit is s or ms"))
-    since = _moment(value, "+08:00") - datetime(1970, 1, 1, tzinfo=UTC)
+    since = moment_of(value, "+08:00") - datetime(1970, 1, 1, tzinfo=UTC)
     return str(
         since // timedelta(milliseconds=1) if unit == "ms" else since // timedelta(seconds=1)
     )

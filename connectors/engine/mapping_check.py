@@ -104,6 +104,24 @@ def check_condition(
     return checker.problems
 
 
+def element_of(source: str, sources: Sources) -> tuple[Schema | None, int]:
+    """Return the schema of what a list holds that an expression reads, and how many at least.
+
+    (None, 0) where nobody knows; `source` is written as `${event.data.lines}`.
+    """
+    node = Reader().read({"each": source, "do": ""}, "", ROOTS)
+    if not isinstance(node, Each) or not isinstance(node.source.node, Path):
+        return None, 0
+    place = _Checker(sources).place_of(node.source.node)
+    if place is None or not isinstance(place.node, Mapping):
+        return None, 0
+    fewest = place.node.get("minItems", 0)
+    element = _element(place).node
+    if isinstance(element, Mapping) and isinstance(place.root, Mapping) and "$defs" in place.root:
+        element = {**element, "$defs": place.root["$defs"]}
+    return element, fewest if isinstance(fewest, int) else 0
+
+
 Scope = dict[str, _Place | None]
 
 
@@ -113,6 +131,10 @@ class _Checker:
     def __init__(self, sources: Sources | None) -> None:
         self.sources = sources
         self.problems: list[Problem] = []
+
+    def place_of(self, path: Path) -> _Place | None:
+        """Return the schema at a path, None where nobody knows it."""
+        return self._locate(path, {})[1]
 
     def problem(self, at: str, sentence: Say, source: str | None = None) -> None:
         self.problems.append(Problem(at, sentence, source))

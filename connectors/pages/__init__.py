@@ -1,9 +1,19 @@
-"""The pages of connectors: library, connections, polls, missing events, flows, editor, runs."""
+"""The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
-from connectors.pages import connections, editor, flows, library, polls, reconciliations, runs
+from connectors.pages import (
+    approvals,
+    connections,
+    editor,
+    flows,
+    library,
+    polls,
+    reconciliations,
+    runs,
+)
 from connectors.pages.drawing import blueprint
 
 __all__ = [
+    "approvals",
     "blueprint",
     "connections",
     "editor",

@@ -34,6 +34,7 @@ DONE = {
     "retried": N_("The run is being tried again."),
     "replayed": N_("The run goes on."),
     "cancelled": N_("The run was cancelled."),
+    "decided": N_("Your decision was taken. The flow goes on."),
     "rest": N_("The other runs follow now."),
 }
 

@@ -3,14 +3,17 @@
 from typing import Any
 
 from flask import request
+from flask_babel import gettext
 from sqlmodel import Session
 
 from catalog import event_types
 from connectors import (
     connections,
+    durations,
     field_paths,
-    flow_checks,
     flow_editing,
+    flow_forms,
+    flow_trees,
     flows,
     mapping_rows,
 )
@@ -18,11 +21,16 @@ from connectors.engine import loader
 from connectors.errors import Unfit
 from connectors.pages.drawing import blueprint, draw, go
 from connectors.pages.pictures import title_of
+from connectors.pages.timeline import way_title
 from connectors.tables import Connection
+from identity import members
 from identity.guard import principal, require
+from identity.roles import ROLE_TITLES, ROLES
 from kernel.database import reading, transaction
 from kernel.errors import Problem
 from kernel.web import localized
+
+_DURATIONS = ("for", "deadline", "remind")
 
 
 @blueprint.get("/flows/<flow_id>/edit")
@@ -104,18 +112,24 @@ def _act(document: dict[str, Any], deed: str) -> int | None:
     """Do what a button of the form asks with a step; returns the step to look at."""
     verb, _, rest = deed.partition(":")
     if verb == "add":
-        kind, _, at = rest.partition("@")
-        return flow_editing.add_step(document, kind, int(at) if _is_place(at) else None)
-    if _is_place(rest):
-        number = int(rest)
-        if verb in ("up", "down"):
-            return flow_editing.move_step(document, number, -1 if verb == "up" else 1)
-        if verb == "remove":
-            flow_editing.remove_step(document, number)
-            return max(0, number - 1)
-        if verb == "apply":
-            return number
-    return None
+        kind, _, inside = rest.partition("@")
+        return flow_editing.add_step(document, kind, inside=inside)
+    number, _, way = rest.partition("/")
+    if not _is_place(number):
+        return None
+    at = int(number)
+    if verb in ("up", "down"):
+        return flow_editing.move_step(document, at, -1 if verb == "up" else 1)
+    if verb == "remove":
+        flow_editing.remove_step(document, at)
+        return max(0, at - 1)
+    if verb == "way":
+        flow_editing.add_way(document, at)
+    elif verb == "unway" and _is_place(way):
+        flow_editing.remove_way(document, at, int(way))
+    elif verb != "apply":
+        return None
+    return at
 
 
 def _is_place(text: str) -> bool:
@@ -124,16 +138,23 @@ def _is_place(text: str) -> bool:
 
 def _keep(document: dict[str, Any], before: dict[str, Any]) -> None:
     """Keep what the form does not show: a title's other language, quotes, the trigger's source."""
-    known = {step.get("key"): step for step in before["steps"]}
-    for step in document["steps"]:
-        old = known.get(step["key"], {})
-        if old.get("title") and step.get("title") == localized(old["title"]):
-            step["title"] = old["title"]
-        parts = flow_editing.condition_parts(old.get("when"))
-        if parts and parts == flow_editing.condition_parts(step.get("when")):
-            step["when"] = old["when"]
+    known = {place.step.get("key"): place.step for place in flow_trees.walk(before)}
+    for place in flow_trees.walk(document):
+        step, old = place.step, known.get(place.step["key"], {})
+        _keep_words(step, old)
+        ways = {way["key"]: way for way in old.get("ways") or ()}
+        for way in step.get("ways") or ():
+            _keep_words(way, ways.get(way["key"], {}))
     if before["trigger"].get("source"):
         document["trigger"]["source"] = before["trigger"]["source"]
+
+
+def _keep_words(part: dict[str, Any], old: dict[str, Any]) -> None:
+    if old.get("title") and part.get("title") == localized(old["title"]):
+        part["title"] = old["title"]
+    shown = flow_forms.condition_parts(old.get("when"))
+    if shown and shown == flow_forms.condition_parts(part.get("when")):
+        part["when"] = old["when"]
 
 
 def _fill_trigger(document: dict[str, Any]) -> None:
@@ -170,17 +191,26 @@ def _draw(
         problem=problem,
         flow=flow,
         document=document,
-        steps=[_step(document, number, schema) for number in range(len(document["steps"]))],
+        steps=_steps(document, schema),
+        count=len(flow_trees.walk(document)),
+        seats=[(seat.id, seat.name) for seat in members.list_seats(session, owner)],
+        roles=[(role, gettext(ROLE_TITLES[role])) for role in ROLES],
+        units=[
+            ("m", gettext("minutes")),
+            ("h", gettext("hours")),
+            ("d", gettext("days")),
+            ("s", gettext("seconds")),
+        ],
         connections=[(one.id, one.name) for one in mine],
         actions=_actions(mine),
         events=event_types.all_types(session, owner),
         triggers=_triggers(mine),
-        operators=flow_editing.OPERATORS,
+        operators=flow_forms.OPERATORS,
         order=flow_editing.order_parts(document["trigger"]),
         offers=field_paths.offers(document, 0, schema),
         problems=[
             {
-                "step": flow_checks.step_of(one["pointer"]),
+                "step": flow_trees.number_at(document, one["pointer"]),
                 "message": localized(one["say"]),
                 "pointer": one["pointer"],
             }
@@ -189,10 +219,50 @@ def _draw(
     )
 
 
-def _step(document: dict[str, Any], number: int, schema: Any) -> dict[str, Any]:
-    step = document["steps"][number]
+def _steps(document: dict[str, Any], schema: Any) -> list[dict[str, Any]]:
+    """Return the flow's own steps as the form shows them, each with the lists inside it."""
+    shown: list[dict[str, Any]] = []
+    top: list[dict[str, Any]] = []
+    for place in flow_trees.walk(document):
+        step = _step(document, place, schema)
+        shown.append(step)
+        if not place.inside:
+            top.append(step)
+            continue
+        around, _, name = place.inside.partition("/")
+        inner = next(one for one in shown[int(around)]["lists"] if one["name"] == name)
+        inner["steps"].append(step)
+    return top
+
+
+def _lists(step: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    names = [name for name, _, _ in flow_trees.lists_in(step)]
+    if step["kind"] == "approval" and flow_trees.REFUSED not in names:
+        names.append(flow_trees.REFUSED)
+    if step["kind"] == "branch" and flow_trees.OTHERWISE not in names:
+        names.append(flow_trees.OTHERWISE)
+    ways = step.get("ways") or []
+    found: list[dict[str, Any]] = []
+    for name in names:
+        way = ways[int(name)] if name.isdigit() else None
+        title = way_title(step, way["key"] if way else name) if step["kind"] != "each" else ""
+        found.append(
+            {
+                "name": name,
+                "inside": f"{number}/{name}",
+                "title": title,
+                "way": way,
+                "parts": flow_forms.condition_parts(way.get("when")) if way else None,
+                "steps": [],
+            }
+        )
+    return found
+
+
+def _step(document: dict[str, Any], place: flow_trees.Place, schema: Any) -> dict[str, Any]:
+    step, number = place.step, place.number
     body = step.get("mapping" if step["kind"] == "map" else "input")
-    rows = mapping_rows.rows_of(body) if step["kind"] != "filter" else []
+    rows = mapping_rows.rows_of(body) if step["kind"] in ("map", "action") else []
     if step["kind"] == "action":
         fields = field_paths.wanted(step.get("connector"), step.get("action"))
         rows = flow_editing.rows_for(rows, fields)
@@ -201,10 +271,15 @@ def _step(document: dict[str, Any], number: int, schema: Any) -> dict[str, Any]:
     return {
         **step,
         "number": number,
+        "inside": place.inside,
+        "is_first": place.index == 0,
+        "is_last": place.index == len(place.siblings) - 1,
         "label": title_of(step),
         "title": localized(step["title"]) if step.get("title") else "",
         "rows": rows,
-        "parts": flow_editing.condition_parts(step.get("when")),
+        "parts": flow_forms.condition_parts(step.get("when")),
+        "durations": {name: durations.parts(step.get(name)) for name in _DURATIONS},
+        "lists": _lists(step, number),
         "offers": field_paths.offers(document, number, schema),
     }
 

@@ -9,8 +9,8 @@ from sqlmodel import Session
 from connectors import (
     connections,
     dry_runs,
-    flow_checks,
     flow_overviews,
+    flow_trees,
     flows,
     mapping_rows,
     order_lanes,
@@ -210,18 +210,18 @@ def _draw_one(flow_id: str, problem: Problem | None = None) -> Any:
             subjects=runs.subjects(session, who.organization_id, recent.items),
             parked=runs.parked_by_cause(session, who.organization_id, flow_id),
             stopped=order_lanes.stopped(session, who.organization_id, flow_id),
-            problems=_words(flows.check(session, who.organization_id, flow.draft))
+            problems=_words(flow.draft, flows.check(session, who.organization_id, flow.draft))
             if flow.draft
             else [],
         )
 
 
-def _words(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _words(document: Any, findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "pointer": one["pointer"],
             "message": localized(one["say"]),
-            "step": flow_checks.step_of(one["pointer"]),
+            "step": flow_trees.number_at(document, one["pointer"]),
         }
         for one in findings
     ]

@@ -6,6 +6,7 @@ from typing import Any
 from flask_babel import gettext
 
 from catalog import event_types
+from connectors import flow_trees
 from connectors.flow_documents import action_of
 from connectors.pages.drawing import app_of, connector_or_none
 from kernel.errors import NotFound
@@ -17,6 +18,14 @@ _STATES = {
     "failed": "parked",
     "waiting": "retrying",
     "sending": "sending",
+    "open": "running",
+}
+_KINDS = {
+    "filter": "condition",
+    "branch": "condition",
+    "each": "each",
+    "delay": "wait",
+    "approval": "wait",
 }
 
 
@@ -25,8 +34,9 @@ def picture(
 ) -> list[dict[str, Any]]:
     """Return the boxes of a flow's picture; `states` adds how each step of a run went."""
     return [_trigger(document.get("trigger") or {})] + [
-        _step(step, (states or {}).get(position))
-        for position, step in enumerate(document.get("steps") or ())
+        _step(place.step, (states or {}).get(place.number))
+        for place in flow_trees.walk(document)
+        if not place.depth
     ]
 
 
@@ -58,7 +68,14 @@ def title_of(step: Mapping[str, Any]) -> str:
             )
         except NotFound:
             return str(gettext("Action not chosen"))
-    words: dict[str, str] = {"filter": gettext("Only if"), "map": gettext("Shape the data")}
+    words: dict[str, str] = {
+        "filter": gettext("Only if"),
+        "map": gettext("Shape the data"),
+        "branch": gettext("Go one of several ways"),
+        "each": gettext("For each item of a list"),
+        "delay": gettext("Wait for some time"),
+        "approval": gettext("Ask for a decision"),
+    }
     found: str = words.get(step.get("kind", ""), step.get("key", ""))
     return found
 
@@ -66,12 +83,26 @@ def title_of(step: Mapping[str, Any]) -> str:
 def _step(step: Mapping[str, Any], state: str | None) -> dict[str, Any]:
     kind = step.get("kind")
     app = app_of(step.get("connector")) if kind == "action" and step.get("connector") else None
-    names = {"filter": gettext("Condition"), "map": gettext("Data")}
+    names = {
+        "filter": gettext("Condition"),
+        "map": gettext("Data"),
+        "branch": gettext("Branch"),
+        "each": gettext("Loop"),
+        "delay": gettext("Delay"),
+        "approval": gettext("Approval"),
+    }
     return {
         "app": localized(app["title"]) if app else names.get(kind or "", gettext("Action")),
         "icon": app["icon"] if app else None,
         "slot": app["slot"] if app else None,
         "title": title_of(step),
-        "kind": "condition" if kind == "filter" else "action",
+        "kind": _KINDS.get(kind or "", "action"),
+        "note": _inside(step),
         "state": _STATES.get(state, state) if state else None,
     }
+
+
+def _inside(step: Mapping[str, Any]) -> str | None:
+    """Say how many steps stand inside a step."""
+    count = len(flow_trees.walk({"steps": [step]})) - 1
+    return gettext("%(count)d steps inside", count=count) if count else None

@@ -8,8 +8,9 @@ from flask_babel import gettext
 from sqlmodel import Session
 
 from connectors import flows, mapping_rows, masking, recovery, runs
+from connectors.pages import timeline
 from connectors.pages.drawing import blueprint, draw, go, typed
-from connectors.pages.pictures import picture, title_of
+from connectors.pages.pictures import picture
 from connectors.tables import Run
 from identity import audit
 from identity.guard import principal, require
@@ -48,10 +49,10 @@ def show_live(run_id: str) -> Any:
     return _draw_one(run_id, template="run_live.html")
 
 
-@blueprint.post("/runs/<run_id>/<any(retry, again, beginning, done, cancel):deed>")
+@blueprint.post("/runs/<run_id>/<any(retry, again, beginning, done, cancel, onward):deed>")
 @require("runs:replay")
 def act_on_run(run_id: str, deed: str) -> Any:
-    """Retry, repeat, take as done or cancel a run."""
+    """Retry, repeat, take as done or cancel a run, or end its delay."""
     who = principal()
     act, action = _DEEDS[deed]
     try:
@@ -104,12 +105,17 @@ def _again(session: Session, organization_id: str, run_id: str) -> Run:
     return recovery.replay_step(session, organization_id, run_id, fresh_effect=True)
 
 
+def _onward(session: Session, organization_id: str, run_id: str) -> Run:
+    return recovery.end_delay(session, organization_id, run_id, principal().name)
+
+
 _DEEDS: dict[str, tuple[Callable[[Session, str, str], Run], str]] = {
     "retry": (recovery.retry_now, "run.retried"),
     "again": (_again, "run.replayed"),
     "beginning": (recovery.replay_start, "run.replayed"),
     "done": (recovery.mark_done, "run.step_taken_as_done"),
     "cancel": (recovery.cancel, "run.cancelled"),
+    "onward": (_onward, "run.delay_ended"),
 }
 
 
@@ -170,9 +176,9 @@ def _draw_one(
         and not masking.is_cut(stopped.input),
         input_text=text,
         advice=[gettext(one) for one in told] if told else None,
-        rows=_rows(found),
+        rows=timeline.rows(found),
         picture=picture(
-            {"trigger": {"event": run.event_type}, "steps": found.plan},
+            {**found.document, "trigger": {"event": run.event_type}},
             {position: step.state for position, step in found.steps.items()},
         ),
         parked_beside=sum(number for _, _, number in rest),
@@ -180,22 +186,3 @@ def _draw_one(
     if template == "run_live.html" and not is_moving:
         page.headers["HX-Refresh"] = "true"
     return page
-
-
-def _rows(found: runs.Detail) -> list[dict[str, Any]]:
-    rows = []
-    for position, planned in enumerate(found.plan):
-        step = found.steps.get(position)
-        rows.append(
-            {
-                "position": position,
-                "key": planned["key"],
-                "label": title_of(planned),
-                "connector": planned.get("connector"),
-                "kind": planned["kind"],
-                "step": step,
-                "input": masking.show(step.input) if step else None,
-                "output": masking.show(step.output) if step else None,
-            }
-        )
-    return rows

@@ -1,9 +1,17 @@
-"""The JSON API of connectors, connections, polls, missing events, flows and runs."""
+"""The JSON API of connectors, connections, polls, missing events, flows, runs and approvals."""
 
 from flask import Blueprint
 
-from connectors.routes import connections, flows, library, polls, reconciliations, runs
+from connectors.routes import (
+    approvals,
+    connections,
+    flows,
+    library,
+    polls,
+    reconciliations,
+    runs,
+)
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs):
+for part in (library, connections, polls, reconciliations, flows, runs, approvals):
     blueprint.register_blueprint(part.blueprint)

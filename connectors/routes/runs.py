@@ -93,6 +93,17 @@ def finish_run_step(run_id: str, body: schemas.DoneIn) -> Any:
         return recovery.mark_done(session, who.organization_id, run_id, body.output)
 
 
+@blueprint.post("/runs/<run_id>/end-delay")
+@require("runs:replay")
+@operation(summary="End a run's delay", returns=schemas.RunOut)
+def end_run_delay(run_id: str) -> Any:
+    """Let a run that waits for a time go on now."""
+    who = principal()
+    with transaction(who.organization_id) as session:
+        audit.record(session, who, "run.delay_ended", run_id)
+        return recovery.end_delay(session, who.organization_id, run_id, who.name)
+
+
 @blueprint.post("/runs/<run_id>/cancel")
 @require("runs:replay")
 @operation(summary="Cancel a run", returns=schemas.RunOut)
@@ -128,10 +139,12 @@ def _detail(found: runs.Detail) -> dict[str, Any]:
         "flow_name": found.flow.name,
         "waits_for": found.waits_for.id if found.waits_for else None,
         "runs_behind": found.behind,
+        "path": found.recipe.path_of(found.run.next_step),
         "steps": [
             {
                 **{name: getattr(step, name, None) for name in schemas.StepOut.model_fields},
-                "title": found.plan[position].get("title"),
+                "title": found.recipe.step_at(position).title,
+                "path": found.recipe.path_of(position),
                 "input": masking.show(step.input),
                 "output": masking.show(step.output),
             }

@@ -11,9 +11,12 @@ from sqlmodel import col
 from werkzeug.exceptions import HTTPException
 
 from catalog import bundles, event_types
+from connectors import approvals
+from connectors.judges import judge_of
 from connectors.tables import Run
 from identity import organizations
 from identity.guard import principal_or_none
+from identity.principals import Principal
 from kernel.database import EVERY, StoreUnavailable, reading
 from kernel.errors import FieldError, Problem
 from kernel.web import localized
@@ -101,6 +104,7 @@ def surroundings() -> dict[str, Any]:
     if who is not None:
         try:
             counts = {"parked_runs": _parked(who.organization_id)} if who.may("runs:read") else {}
+            counts["approvals"] = _asked(who)
             others = _organizations(who.user_id)
         except StoreUnavailable:
             counts, others = {}, []
@@ -115,6 +119,14 @@ def _parked(organization_id: str) -> int:
             col(Run.organization_id) == organization_id, col(Run.state) == "parked"
         )
         return int(session.execute(statement).scalar_one())
+
+
+def _asked(who: Principal) -> int:
+    """Count the open approvals that ask whoever acts."""
+    if not who.may("approvals:decide"):
+        return 0
+    with reading(who.organization_id) as session:
+        return len(approvals.open_for(session, who.organization_id, judge_of(who)))
 
 
 def _organizations(user_id: str | None) -> list[dict[str, str]]:

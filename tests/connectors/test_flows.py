@@ -5,7 +5,7 @@ from factories.connectors import Shop, make_flow, open_shop, order_document, run
 from factories.identity import make_organization
 from sqlmodel import select
 
-from connectors import dry_runs, flow_checks, flow_documents, flows, recovery
+from connectors import dry_runs, flow_documents, flow_trees, flows, recovery
 from connectors.engine import flow_templates
 from connectors.errors import InUse, NotNow, Unfit
 from connectors.tables import FlowVersion
@@ -199,5 +199,6 @@ def test_versions_are_numbered_per_flow(session, shop):
 
 
 def test_findings_name_their_step():
-    assert flow_checks.step_of("/steps/3/input/a") == 3
-    assert flow_checks.step_of("/trigger/event") is None
+    document = {"steps": [{"key": f"s{n}", "kind": "filter"} for n in range(4)]}
+    assert flow_trees.number_at(document, "/steps/3/input/a") == 3
+    assert flow_trees.number_at(document, "/trigger/event") is None

@@ -15,7 +15,7 @@ from sqlmodel import SQLModel
 
 from catalog import event_types, releases
 from connectors import polls
-from connectors.tables import Reconciliation, Run, Step
+from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
 from kernel import clock, ids
@@ -281,10 +281,24 @@ def _make_flows(session, made: Neighbour) -> None:
             problem={"cause": "data", "say": {"zh": WORD, "en": WORD}},
         )
     )
+    asked = Approval(
+        organization_id=owner,
+        id=ids.new_id("apv"),
+        flow_id=flow.id,
+        run_id=run.id,
+        position=2,
+        key="ok",
+        title=f"{WORD} pays",
+        text=WORD,
+        roles=["admin"],
+        deadline_at=MOMENT + timedelta(days=3650),
+    )
+    session.add(asked)
     made.secrets.append(password)
     made.ids |= {
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
+        "approval_id": [asked.id],
         "flow_id": [flow.id],
         "run_id": [run.id],
     }

@@ -4,7 +4,7 @@ import pytest
 
 from identity import roles
 
-EVERYDAY = "organization:read members:read installations:read"
+EVERYDAY = "organization:read members:read installations:read approvals:decide"
 WIRING = """flows:read flows:write flows:run runs:read runs:replay connections:read
 connections:write sources:read sources:write events:read events:send events:replay
 endpoints:read endpoints:write
