@@ -17,6 +17,7 @@ from connectors import (
     run_records,
     runs,
     spoken,
+    triggers_in,
 )
 from connectors.pages import reconciliations as missing_events
 from identity import audit, suspensions
@@ -24,6 +25,7 @@ from kernel import queue
 from kernel.errors import N_
 from webhooks import backlogs, drain, events, fan_out, workers
 from webhooks import conditions as webhook_conditions
+from webhooks import offers as known_senders
 from webhooks.keeping import records
 from webhooks.pages import sources as source_pages
 
@@ -78,6 +80,8 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     for release in (claims.release, reconcile_claims.release):
         if release not in workers.HOLDERS:
             workers.HOLDERS.append(release)
+    if triggers_in.offers not in known_senders.MORE:
+        known_senders.MORE.append(triggers_in.offers)
     if missing_events.card not in source_pages.CARDS:
         source_pages.CARDS.append(missing_events.card)
     if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):

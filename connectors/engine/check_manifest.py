@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from catalog import event_types
-from connectors.engine import check_repeats, mapping, schemas, templates, triggers, urls
+from connectors.engine import check_repeats, deliveries, mapping, schemas, templates, triggers, urls
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import (
     Connector,
@@ -32,9 +32,13 @@ ANSWER = frozenset({"body", "data", "header", "status"})
 
 def findings(connector: Connector, manifest: Lines) -> list[Finding]:
     """Return every template that does not compile or reads what is not there."""
-    return [
+    found = [
         Finding("C01", problem.say, "manifest.yaml", manifest.line(place + problem.target), place)
         for place, problem in _problems(connector)
+    ]
+    return found + [
+        Finding("C01", sentence, "manifest.yaml", manifest.line(place), place)
+        for place, sentence in deliveries.findings(connector, manifest.value)
     ]
 
 
@@ -236,6 +240,8 @@ def samples(connector: Connector, manifest: Lines) -> list[Finding]:
 
 
 def _sample_problems(connector: Connector, trigger: Trigger) -> list[Problem]:
+    if deliveries.uses_recipe(trigger):
+        return deliveries.sample_problems(trigger, schema_of(trigger))
     headers, raw = triggers.sample_delivery(connector, trigger.key)
     try:
         fired = triggers.read(trigger, headers, raw)

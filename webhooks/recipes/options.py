@@ -144,7 +144,7 @@ def _check_event(
             for place, say in check([{"fresh": "", **step}], names)
         ]
     if "type" in options and found.keys(
-        options["type"], frozenset({"value", "prefix"}), f"{pointer}/type"
+        options["type"], frozenset({"value", "prefix", "lower"}), f"{pointer}/type"
     ):
         _check_texts(options["type"].get("value", []), names, f"{pointer}/type/value", found)
 
