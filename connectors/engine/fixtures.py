@@ -303,7 +303,7 @@ def check_delivery(connector: Connector, fixture: Fixture) -> list[Finding]:
     """Compare the events the engine reads from the recorded delivery with what is expected."""
     trigger = connector.triggers[fixture.key]
     if deliveries.uses_recipe(trigger):
-        return deliveries.check(connector, fixture, _told, same)
+        return deliveries.check(connector, fixture, told, same)
     delivery = fixture.value.get("delivery", {})
     raw = documents.dump(delivery.get("json"))
     try:
