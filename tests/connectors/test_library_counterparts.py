@@ -15,11 +15,13 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from slack_sdk.signature import SignatureVerifier
 
-from connectors.engine import fixtures, loader, requests, triggers
+from connectors.engine import deliveries, fixtures, loader, requests, triggers
 from connectors.lab import mock_vendor, vendor_signing
 from kernel import clock
 from webhooks import signing
 from webhooks.errors import BadSignature
+from webhooks.recipes import Refused, Surroundings
+from webhooks.recipes.reading import Delivery, Given
 
 
 @pytest.fixture
@@ -63,29 +65,29 @@ def test_stripes_kit_reads_what_the_lab_signs_and_we_read_what_it_signs():
         verify("stripe", "any", {"Stripe-Signature": f"t={stamp},v1={proof}"}, raw, "whsec_other")
 
 
-def test_slacks_kit_reads_what_the_lab_signs_and_we_read_what_it_signs():
+def test_we_read_what_slacks_kit_signs():
     kit = SignatureVerifier("example-signing-secret")
     raw = b"command=%2Forder&text=SO-2026-1189&user_id=U1&trigger_id=1.2.3"
-    stamp = str(int(time.time()))
-    headers = {
-        "X-Slack-Request-Timestamp": stamp,
-        "X-Slack-Signature": kit.generate_signature(timestamp=stamp, body=raw),
-        "Content-Type": "application/x-www-form-urlencoded",
-    }
-    assert proves(headers, raw, "example-signing-secret")
-    assert not proves(headers, raw + b"&text=other", "example-signing-secret")
-    assert not proves(headers, raw, "another")
-    [fired] = triggers.read(loader.find("slack").triggers["slash_command"], headers, raw)
+    [fired] = slack("slash_command", kit, raw, "example-signing-secret")
     assert (fired.type, fired.dedupe_key) == ("slack.slash_command", "1.2.3")
     assert fired.data["text"] == "SO-2026-1189"
+    with pytest.raises(Refused):
+        slack("slash_command", kit, raw, "another")
+    raw = json.dumps({"type": "event_callback", "event_id": "Ev1", "event_time": 1795311000,
+                      "event": {"type": "message", "text": "在吗"}}).encode()  # fmt: skip
+    [fired] = slack("any", kit, raw, "example-signing-secret")
+    assert (fired.type, fired.dedupe_key) == ("slack.message", "Ev1")
 
 
-def proves(headers, raw, secret):
-    try:
-        verify("slack", "slash_command", headers, raw, secret)
-    except BadSignature:
-        return False
-    return True
+def slack(trigger, kit, raw, secret):
+    stamp = str(int(time.time()))
+    header = {
+        "x-slack-request-timestamp": stamp,
+        "x-slack-signature": kit.generate_signature(timestamp=stamp, body=raw),
+    }
+    delivery = Delivery("POST", "/in/example", b"", header, raw)
+    given, around = Given({"signing_secret": secret}), Surroundings(clock.now())
+    return deliveries.read(loader.find("slack").triggers[trigger], delivery, given, around)[0]
 
 
 def test_gitlabs_client_works_with_the_stand_in(lab):
