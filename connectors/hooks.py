@@ -34,6 +34,8 @@ audit.name_actions(
         "connection.created": N_("connected an app"),
         "connection.changed": N_("changed a connection"),
         "connection.tested": N_("tested a connection"),
+        "connection.consent_begun": N_("went to sign in at an app"),
+        "connection.consent_given": N_("came back from signing in at an app"),
         "connection.revoked": N_("disconnected an app"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "poll.stopped": N_("stopped asking an app for what is new"),

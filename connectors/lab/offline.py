@@ -190,6 +190,8 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
         return [fixture.finding("C04", text, f"/{fixture.kind}")]
     if fixture.kind == "trigger":
         return fixtures.check_delivery(connector, fixture)
+    if fixture.kind == "token":
+        return fixtures.check_request(connector, fixture) + fixtures.check_token(connector, fixture)
     reading = fixtures.check_look if is_look else fixtures.check_answer
     if fixture.kind == "token":
         reading = fixtures.check_token

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import request
 
-from connectors import connection_checks, connections, runs
+from connectors import connection_checks, connections, consents, runs
 from connectors.engine import loader
 from connectors.pages import poll_card
 from connectors.pages.drawing import (
@@ -154,6 +154,7 @@ def _draw_new(problem: Problem | None = None) -> Any:
         problem=problem,
         connector=connector,
         way=way or connector.auth_by_id(None),
+        callback=consents.callback_address(),
         back=request.form.get("back") or request.args.get("back") or "",
     )
 
@@ -176,4 +177,5 @@ def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         users=users,
         waiting=waiting,
         polls=polled,
+        callback=consents.callback_address(),
     )

@@ -21,6 +21,7 @@ DONE = {
     "created": N_("The connection is there."),
     "reconnected": N_("The new credentials are stored. Runs that waited for them go on now."),
     "renamed": N_("The name was changed."),
+    "authorized": N_("The app agreed. Runs that waited for it go on now."),
     "works": N_("The app accepts the connection."),
     "revoked": N_("The connection is gone, and its secrets were deleted."),
     "poll_started": N_("The app is asked from now on. What is new comes in as events."),

@@ -39,6 +39,9 @@ def test_fixture_holds(folder, fixture):
     connector = loader.load(folder)
     if fixture.kind == "trigger":
         found = fixtures.check_delivery(connector, fixture)
+    elif fixture.kind == "token":
+        found = fixtures.check_request(connector, fixture)
+        found += fixtures.check_token(connector, fixture)
     elif fixture.kind == "reconcile":
         found = fixtures.check_request(connector, fixture)
         found += fixtures.check_look(connector, fixture)

@@ -551,7 +551,7 @@ class Books:
 def bustle(where: Shop, seed: int) -> None:
     """Orders come in while two drain and others die with what they have leased."""
     chance = random.Random(seed)
-    done, deadline = threading.Event(), time.monotonic() + 60
+    done, deadline = threading.Event(), time.monotonic() + 150
 
     def is_over() -> bool:
         return (done.is_set() and set(states()) <= {"succeeded"}) or time.monotonic() > deadline

@@ -370,7 +370,7 @@ HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next",
 # … and those that name nothing of anybody's.
 PLAIN = {
     "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "auth", "back_hours",
-    "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause", "certificate", "colour",
+    "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause", "certificate", "code", "colour",
     "comment", "condition", "confirmed", "connector", "contact_email", "credit_code", "csrf_token",
     "cursor", "data", "day", "days", "decision", "description", "detail_days", "do", "done",
     "email", "event", "event_types", "every_seconds", "expires_at", "fields", "file", "force",
