@@ -1,22 +1,20 @@
 """A lab vendor: a WSGI app made from a connector's manifest, with faults one can switch on."""
 
-import re
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from connectors.engine import schemas, templates
-from connectors.engine.connector import Connector, LifecycleStep, RequestTemplate
-from connectors.engine.nodes import Path
+from connectors.engine import schemas
+from connectors.engine.connector import Connector, LifecycleStep
 from connectors.lab import vendor_answers, vendor_faults, vendor_looks, vendor_pages, vendor_proofs
 from connectors.lab.pointing import path_of
 from connectors.lab.vendor_calls import Answer, Call, Refused, refusal
 from connectors.lab.vendor_events import Emitter
 from connectors.lab.vendor_ledger import Ledger, digest
+from connectors.lab.vendor_routes import Route, likeness, route_of
 from connectors.lab.vendor_server import Dropped
 from connectors.lab.vendor_tokens import TokenDoors
 from kernel import documents
@@ -24,17 +22,6 @@ from kernel.errors import Problem
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One address of the vendor: an action, a lifecycle step or a look for missing events."""
-
-    key: str
-    kind: str
-    method: str
-    pattern: re.Pattern[str]
-    names: tuple[str, ...]
 
 
 class VendorApp:
@@ -130,7 +117,10 @@ class VendorApp:
             if route.method in (call.method, "*") and (match := route.pattern.fullmatch(path))
         ]
         # some apps do everything at one address: what is fixed in the request tells it apart
-        alike = [one for one in fitting if self._is_meant(one[0], call)]
+        alike = sorted(
+            (one for one in fitting if self._is_meant(one[0], call)),
+            key=lambda one: -(likeness(self.parts[one[0].key].request, call) or 0),
+        )
         for route, match in [*alike, *fitting][:1]:
             found = zip(route.names, match.groups(), strict=True)
             return route, {name: unquote(value) for name, value in found}
@@ -138,7 +128,7 @@ class VendorApp:
 
     def _is_meant(self, route: Route, call: Call) -> bool:
         """Tell whether what is fixed in a route's request, and its body's fields, fit a call."""
-        if not is_told_apart(self.parts[route.key].request, call):
+        if likeness(self.parts[route.key].request, call) is None:
             return False
         schema = self.bodies.get(route.key)
         return schema is None or not schemas.problems(schema, call.body)
@@ -323,39 +313,6 @@ def _kind(part: Any) -> str:
     if isinstance(part, vendor_looks.Look):
         return "look"
     return "lifecycle" if isinstance(part, LifecycleStep) else "action"
-
-
-def route_of(key: str, request: RequestTemplate, kind: str) -> Route:
-    """Return the route a request template calls."""
-    template = templates.parse(request.path)
-    method = "*" if request.method.startswith("${") else request.method
-    if template.is_typed:
-        return Route(key, kind, method, re.compile(r"(/(?!_mock/|_page/).*)"), ("path",))
-    pattern, names = "", []
-    for piece in template.pieces:
-        if isinstance(piece, str):
-            pattern += re.escape(piece)
-        else:
-            node = piece.node
-            names.append(str(node.steps[-1]) if isinstance(node, Path) else piece.text)
-            pattern += "([^/]+)"
-    return Route(key, kind, method, re.compile(pattern), tuple(names))
-
-
-def is_told_apart(request: RequestTemplate, call: Call) -> bool:
-    """Tell whether a call has every value that the request template fixes in query and body."""
-    query = (request.query or {}).get("object", {}) if isinstance(request.query, dict) else {}
-    template = request.form if request.form is not None else request.json
-    given = call.body if template is not None and isinstance(call.body, dict) else {}
-    stated = template if isinstance(template, dict) else {}
-    stated = stated["object"] if set(stated) == {"object"} else stated
-    pairs = [(call.query.get(name), value) for name, value in query.items()]
-    pairs += [(given.get(name), value) for name, value in stated.items()]
-    return all(
-        str(found) == str(value)
-        for found, value in pairs
-        if isinstance(value, str | int) and "${" not in str(value)
-    )
 
 
 def _call(environ: Mapping[str, Any]) -> Call:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from connectors.engine.auth import BEARER
-from connectors.engine.connector import Auth
+from connectors.engine.connector import Auth, Placement
 from connectors.lab.vendor_calls import Call
 
 
@@ -14,22 +14,25 @@ def is_only_signed(way: Auth) -> bool:
 
 def shown(way: Auth, call: Call) -> str | None:
     """Return the secret a call shows for a way to sign in, or None."""
-    headers = way.headers
+    places = [Placement(way.headers, way.query, way.form, way.json), *way.at.values()]
     if way.kind == "basic":
-        headers = {"Authorization": "Basic ${field.password}"}
-    elif way.kind == "oauth2_client" and not (headers or way.query):
-        headers = BEARER
-    query, form, body = dict(way.query), {**way.form, **way.json}, {}
-    for placed in way.at.values():
-        headers = {**placed.headers, **headers}
-        query |= {name: text for name, text in placed.query.items() if name not in query}
-    if form and isinstance(call.body, dict):
+        places = [Placement({"Authorization": "Basic ${field.password}"})]
+    elif way.kind == "oauth2_client" and not (way.headers or way.query):
+        places = [Placement(BEARER)]
+    if way.sign is not None:
+        places += [way.sign.before, way.sign.put]
+    body: dict[str, str] = {}
+    if any(one.form or one.json for one in places) and isinstance(call.body, dict):
         body = {name: str(value) for name, value in call.body.items()}
-    return (
-        _credential(headers, call.headers)
-        or _credential(query, call.query)
-        or _credential(form, body)
-    )
+    for one in places:
+        found = (
+            _credential(one.headers, call.headers)
+            or _credential(one.query, call.query)
+            or _credential({**one.form, **one.json}, body)
+        )
+        if found:
+            return found
+    return None
 
 
 def _credential(stated: Mapping[str, str], given: Mapping[str, str]) -> str | None:

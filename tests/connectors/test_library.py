@@ -36,18 +36,7 @@ def test_folder_keeps_rule(folder, rule):
     ("folder", "fixture"), EVERY, ids=lambda value: getattr(value, "name", None)
 )
 def test_fixture_holds(folder, fixture):
-    connector = loader.load(folder)
-    if fixture.kind == "trigger":
-        found = fixtures.check_delivery(connector, fixture)
-    elif fixture.kind == "token":
-        found = fixtures.check_request(connector, fixture)
-        found += fixtures.check_token(connector, fixture)
-    elif fixture.kind == "reconcile":
-        found = fixtures.check_request(connector, fixture)
-        found += fixtures.check_look(connector, fixture)
-    else:
-        found = fixtures.check_request(connector, fixture)
-        found += fixtures.check_answer(connector, fixture)
+    found = offline.play(check.Folder(folder), fixture)
     assert [one.plain() for one in found] == []
 
 
