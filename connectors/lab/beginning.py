@@ -11,7 +11,7 @@ import yaml
 from connectors.engine import contract, fixtures, loader, requests, triggers
 from connectors.engine.connector import ConnectionValues, Connector
 from connectors.engine.findings import EngineError, say
-from connectors.lab import openapi
+from connectors.lab import openapi, vendor_signing
 from kernel import documents
 
 STARTER = Path(__file__).parent / "starter"
@@ -76,8 +76,9 @@ def write_fixtures(folder: Path, answers: Mapping[str, tuple[int, Any]]) -> list
         if any(one.kind != "none" for one in connector.auth):
             made[f"{key}.unauthorized.yaml"] = _refused(connector, key, 401)
         made[f"{key}.rate_limited.yaml"] = _refused(connector, key, 429)
-    for key in connector.triggers:
-        made[f"{key}.ok.yaml"] = _trigger(connector, key)
+    for key, trigger in connector.triggers.items():
+        if trigger.verify["scheme"] in vendor_signing.PLAIN:  # others need what only an app has
+            made[f"{key}.ok.yaml"] = _trigger(connector, key)
     if "test" in connector.lifecycle:
         made["test.ok.yaml"] = _test(connector)
     (folder / "fixtures").mkdir(exist_ok=True)

@@ -41,8 +41,8 @@ class VendorApp:
         self.looks = vendor_looks.looks_of(connector)
         self.parts: dict[str, Any] = {**self.looks, **connector.actions, **connector.lifecycle}
         found = [route_of(key, one.request, _kind(one)) for key, one in self.parts.items()]
-        # /orders/count before /orders/<any>
-        self.routes = sorted(found, key=lambda one: len(one.names))
+        # /orders/count before /orders/<any>, and what flows do before what is looked for
+        self.routes = sorted(found, key=lambda one: (len(one.names), one.kind == "look"))
         # a hub that was given this address for the app's calls the app's paths, /api/v4 and all
         self.below = path_of(connector.http.base).rstrip("/")
         self.tokens = TokenDoors(connector, ledger)
