@@ -1,6 +1,8 @@
 """The beginning of a connector: a folder that keeps every rule once its TODOs are written."""
 
 import copy
+import re
+import shutil
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -16,29 +18,43 @@ from kernel import documents
 
 STARTER = Path(__file__).parent / "starter"
 MAX_LINE = 100
+MAX_KEY = 60
+_KEY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_INLINE = 4  # fields of an object that is written on one line
 EXAMPLE_URL = "https://app.example.com"
 
 
-class NotEmpty(EngineError):  # noqa: N818 - it says what the folder is
-    """The folder is there already."""
+class NotBegun(EngineError):  # noqa: N818 - it says what happened
+    """The folder is there already, or its name is no key."""
 
 
 def begin(folder: Path, document: Path | None = None, only: tuple[str, ...] = ()) -> openapi.Draft:
     """Write a new connector into a folder named after its key; returns what it was made from.
 
-    Raises NotEmpty, openapi.NotOpenApi, and loader.Unfit when the draft cannot be loaded.
+    Raises NotBegun, openapi.NotOpenApi, and loader.Unfit when the draft cannot be loaded.
     """
     if folder.exists():
-        text = say(f"{folder} 已经存在", f"{folder} is there already")
-        raise NotEmpty(text)
+        raise NotBegun(say(f"{folder} 已经存在", f"{folder} is there already"))
+    if not _KEY.fullmatch(folder.name) or len(folder.name) > MAX_KEY:
+        raise NotBegun(
+            say(
+                f"“{folder.name}”不能作标识：小写字母开头，只用小写字母、数字、连字符，"
+                f"最多 {MAX_KEY} 个字符",
+                f"“{folder.name}” is no key: take small letters, digits and hyphens, a letter "
+                f"first, {MAX_KEY} characters at most",
+            )
+        )
     if document is None:
         draft = _starter(folder.name)
     else:
         draft = openapi.draft(openapi.read(document), folder.name, only)
-    _write_texts(folder, draft)
-    write_fixtures(folder, draft.answers)
-    contract.write(folder, loader.load(folder))
+    try:
+        _write_texts(folder, draft)
+        write_fixtures(folder, draft.answers)
+        contract.write(folder, loader.load(folder))
+    except (loader.Unfit, EngineError):
+        shutil.rmtree(folder)  # nothing half done is left behind
+        raise
     return draft
 
 
