@@ -43,6 +43,8 @@ def source_config(connector: Connector, trigger_key: str) -> dict[str, Any]:
 def rules_of(trigger: Trigger) -> dict[str, Any]:
     """Return the type rules of a trigger in the words of webhooks."""
     origin = trigger.type_from
+    if "type" in trigger.verify.get("options", {}) and trigger.verify["scheme"] == "recipe":
+        origin = {}  # the recipe itself names the type
     rules: dict[str, Any] = {"from": "envelope"}
     for name in ("header", "pointer", "fixed"):
         if name in origin:

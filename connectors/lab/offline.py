@@ -181,6 +181,7 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
         "trigger": connector.triggers,
         "lifecycle": connector.lifecycle,
         "reconcile": connector.triggers,
+        "token": {one.id: one for one in connector.auth},
     }
     is_look = fixture.kind == "reconcile"
     if key not in known.get(fixture.kind, (key,)) or (
@@ -190,11 +191,8 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
         return [fixture.finding("C04", text, f"/{fixture.kind}")]
     if fixture.kind == "trigger":
         return fixtures.check_delivery(connector, fixture)
-    if fixture.kind == "token":
-        return fixtures.check_request(connector, fixture) + fixtures.check_token(connector, fixture)
     reading = fixtures.check_look if is_look else fixtures.check_answer
-    if fixture.kind == "token":
-        reading = fixtures.check_token
+    reading = fixtures.check_token if fixture.kind == "token" else reading
     return fixtures.check_request(connector, fixture) + reading(connector, fixture)
 
 
