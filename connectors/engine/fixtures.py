@@ -175,7 +175,7 @@ def shown(request: Request) -> dict[str, Any]:
         kind = {name.lower(): value for name, value in request.headers.items()}["content-type"]
         if kind == drafts.FORM:
             out["form"] = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
-        elif kind.startswith("application/json"):
+        elif kind.partition(";")[0].endswith(("/json", "+json")):
             out["json"] = documents.parse(request.body)
         else:
             out["raw"] = request.body.decode("utf-8", "replace")

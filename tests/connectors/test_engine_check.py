@@ -59,6 +59,8 @@ BREAKS = [
      "schemas/get_stock.in.json", ""),
     ("C01", manifest("schemas/get_stock.in.json", "schemas/../../x.json"), "manifest.yaml", ""),
     ("C01", manifest("auth: none", "auth: other"), "manifest.yaml", ""),
+    ("C01", manifest("path: /api/ping", 'path: "/api/ping me"'), "manifest.yaml",
+     "/lifecycle/test/request/path"),
     ("C02", manifest("key: demo-erp", "key: demo-crm"), "manifest.yaml", "/connector/key"),
     ("C03", write("schemas/get_stock.out.json", '{"type": "string"}'), "manifest.yaml",
      "/actions/get_stock/output"),
@@ -89,6 +91,8 @@ BREAKS = [
     ("C08", fixture("key: example", "key: ghp_" + "a1B2" * 9), "", ""),
     ("C08", write("fixtures/k.yaml", "-----BEGIN RSA " + "PRIVATE KEY-----"),
      "fixtures/k.yaml", ""),
+    ("C08", write("README.md", "Authorization: Basic " + "bGluOnNlY3JldC1wYXNzd29yZA=="),
+     "README.md", ""),
     ("C09", manifest("settings_hosts: [base_url]", "settings_hosts: []"), "manifest.yaml",
      "/http/base"),
     ("C09", manifest('base: "${settings.base_url}"', "base: https://evil.example.com"),
@@ -114,6 +118,8 @@ BREAKS = [
     ("C12", write("icon.svg", "<svg/>"), "icon.svg", ""),
     ("C12", write("icon.svg", "<svg" + " " * 9000 + 'viewBox="0 0 1 1"/>'), "icon.svg", ""),
     ("C12", write("icon.svg", "not a picture"), "icon.svg", ""),
+    ("C13", manifest("演示账房, en: Demo ERP", "TODO, en: TODO Demo ERP"), "manifest.yaml", ""),
+    ("C13", write("README.md", "# x\n\n## 能做什么\n\n- TODO\n"), "README.md", ""),
 ]  # fmt: skip
 
 
