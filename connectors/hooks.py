@@ -33,6 +33,8 @@ audit.name_actions(
         "connection.changed": N_("changed a connection"),
         "connection.tested": N_("tested a connection"),
         "connection.revoked": N_("disconnected an app"),
+        "connection.given": N_("said what AI assistants may do in an app"),
+        "assistant.called": N_("used an app as an AI assistant"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "poll.stopped": N_("stopped asking an app for what is new"),
         "flow.created": N_("created a flow"),
