@@ -374,6 +374,11 @@ def seal(connection: Connection, column: str, value: Mapping[str, Any]) -> str:
     return vault.seal(documents.dump(value), _context(connection, column))
 
 
+def unseal(connection: Connection, column: str) -> dict[str, Any] | None:
+    """Open what was sealed for a column of a connection."""
+    return _unseal(connection, column, getattr(connection, column))
+
+
 def _unseal(connection: Connection, column: str, sealed: str | None) -> dict[str, Any] | None:
     if sealed is None:
         return None

@@ -17,6 +17,7 @@ from connectors import (
     run_records,
     runs,
     spoken,
+    triggers_in,
 )
 from connectors.pages import reconciliations as missing_events
 from identity import audit, suspensions
@@ -24,6 +25,7 @@ from kernel import queue
 from kernel.errors import N_
 from webhooks import backlogs, drain, events, fan_out, workers
 from webhooks import conditions as webhook_conditions
+from webhooks import offers as known_senders
 from webhooks.keeping import records
 from webhooks.pages import sources as source_pages
 
@@ -32,7 +34,11 @@ audit.name_actions(
         "connection.created": N_("connected an app"),
         "connection.changed": N_("changed a connection"),
         "connection.tested": N_("tested a connection"),
+        "connection.consent_begun": N_("went to sign in at an app"),
+        "connection.consent_given": N_("came back from signing in at an app"),
         "connection.revoked": N_("disconnected an app"),
+        "connection.given": N_("said what AI assistants may do in an app"),
+        "assistant.called": N_("used an app as an AI assistant"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "poll.stopped": N_("stopped asking an app for what is new"),
         "flow.created": N_("created a flow"),
@@ -48,6 +54,7 @@ audit.name_actions(
         "run.input_edited": N_("corrected the input of a run"),
         "run.step_taken_as_done": N_("took a step of a run as done"),
         "run.cancelled": N_("cancelled a run"),
+        "run.item_left_out": N_("left out an item of a run"),
         "run.delay_ended": N_("let a run go on before its time"),
         "approval.approved": N_("approved what a flow asked"),
         "approval.refused": N_("refused what a flow asked"),
@@ -78,6 +85,8 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     for release in (claims.release, reconcile_claims.release):
         if release not in workers.HOLDERS:
             workers.HOLDERS.append(release)
+    if triggers_in.offers not in known_senders.MORE:
+        known_senders.MORE.append(triggers_in.offers)
     if missing_events.card not in source_pages.CARDS:
         source_pages.CARDS.append(missing_events.card)
     if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):

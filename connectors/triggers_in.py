@@ -1,14 +1,17 @@
 """Doors for an app's events: a webhook source that belongs to a connection's trigger."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from connectors import polls, reconciliations
-from connectors.engine import loader, triggers
+from connectors import connections, polls, reconciliations
+from connectors.engine import deliveries, loader, triggers
+from connectors.engine.connector import Connector, Trigger
 from connectors.tables import Connection
 from kernel.errors import NotFound
 from webhooks import sources
+from webhooks.offers import Offer
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,17 @@ class OpenedSource:
     secret: str | None
 
 
-def open_source(session: Session, connection: Connection, trigger_key: str) -> OpenedSource:
-    """Open the address that a connection's app sends this trigger's events to."""
+def open_source(
+    session: Session,
+    connection: Connection,
+    trigger_key: str,
+    filled: Mapping[str, str] | None = None,
+) -> OpenedSource:
+    """Open the address that a connection's app sends this trigger's events to.
+
+    What its recipe asks for comes from `filled`, else from the connection's fields of the same
+    name. Raises NotFound and Invalid.
+    """
     connector = loader.find(connection.connector_key)
     trigger = connector.triggers.get(trigger_key)
     if trigger is None:
@@ -40,7 +52,53 @@ def open_source(session: Session, connection: Connection, trigger_key: str) -> O
         connection_id=connection.id,
         connector_key=connector.key,
         trigger_key=trigger_key,
+        filled={**_known(connection, trigger), **(filled or {})},
     )
     session.flush()  # the look for missing events is written beside it
     reconciliations.watch(session, source)
     return OpenedSource(source.id, sources.url_of(source), sources.secret_of(source))
+
+
+def _known(connection: Connection, trigger: Trigger) -> dict[str, str]:
+    """Return what the connection already knows of what a trigger's recipe asks for."""
+    if not deliveries.uses_recipe(trigger):
+        return {}
+    asked = trigger.verify.get("options", {}).get("secrets", {})
+    values = connections.open_connection(connection).values
+    known = {**values.settings, **values.fields}
+    return {name: str(known[name]) for name in asked if known.get(name) not in (None, "")}
+
+
+def offers() -> Sequence[Offer]:
+    """Return the apps whose deliveries can be taken as soon as their secrets are filled in."""
+    return [offer for one in loader.library().values() for offer in _offers_of(one)]
+
+
+def _offers_of(connector: Connector) -> list[Offer]:
+    """Return one offer for each address that an app sends to; triggers may share one."""
+    found: list[Offer] = []
+    seen: list[Mapping[str, object]] = []
+    for key, trigger in connector.triggers.items():
+        if not deliveries.uses_recipe(trigger) or trigger.verify in seen:
+            continue
+        seen.append(trigger.verify)
+        config = triggers.source_config(connector, key)
+        title = connector.title if len(seen) == 1 else _joined(connector, trigger)
+        found.append(
+            Offer(
+                key=connector.key if len(seen) == 1 else f"{connector.key}/{key}",
+                title=title,
+                text=connector.summary,
+                scheme=config["scheme"],
+                scheme_options=config["scheme_options"],
+                rules=config["type_rules"],
+                connector_key=connector.key,
+                trigger_key=key,
+                confidence=trigger.confidence,
+            )
+        )
+    return found
+
+
+def _joined(connector: Connector, trigger: Trigger) -> dict[str, str]:
+    return {name: f"{connector.title[name]} · {trigger.title[name]}" for name in ("zh", "en")}

@@ -32,6 +32,11 @@ ADVICE: Mapping[str, str] = {
         "This source's way of proof is not set up completely. Open a new source and enter the "
         "sending app's way of signing."
     ),
+    "signature_reused": N_(
+        "A word that is good for one message came with another one. Somebody may have listened in "
+        "and sent something of their own; nothing of it was stored. Renew the secret when this "
+        "happens again."
+    ),
     "recipe_broken": N_(
         "A value of this source cannot be used, or its recipe is not right. Look below at which "
         "step it was, and enter the value anew, copied whole from the sending app."

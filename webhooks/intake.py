@@ -35,7 +35,7 @@ from webhooks.addresses import OpenSource
 from webhooks.envelopes import MAX_BYTES, Envelope, open_envelopes
 from webhooks.errors import SourcePaused, UnknownSource
 from webhooks.events import Accepted, NewEvent
-from webhooks.memory import Memory
+from webhooks.memory import Memory, NotInMemory
 from webhooks.openings import POSTED, Asked
 from webhooks.recipes.reading import Reply
 from webhooks.tables import Event
@@ -161,6 +161,10 @@ def examine(
     source = find_source(token, from_memory=from_memory)
     bodies.check_size(headers, raw, may_be_empty=source.scheme == openings.RECIPE)
     opened = openings.open_request(source, asked, headers, raw, clock.now())
+    if opened.once is not None:
+        if from_memory:
+            raise NotInMemory  # the store is asked, which a thread may wait for
+        openings.use_once(source, opened)
     kept = {name: headers[name][:300] for name in _KEPT_HEADERS if name in headers}
     found: list[NewEvent] = []
     for index, envelope in enumerate(opened.envelopes):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from kernel.errors import N_, Malformed
-from webhooks import bodies, signing, type_rules
+from webhooks import bodies, nonces, signing, type_rules
 from webhooks.addresses import OpenSource
 from webhooks.envelopes import Envelope, Opened, open_envelopes
 from webhooks.errors import BadSignature
@@ -94,6 +94,15 @@ def _by_recipe(
         opened.envelopes, opened.is_list, body, read.message_id, read.occurred_at, read.reply,
         read.once,
     )  # fmt: skip
+
+
+def use_once(source: OpenSource, opened: Opening) -> None:
+    """Note the word that a message may use once; raises RecipeRefused for a used one."""
+    assert opened.once is not None
+    try:
+        nonces.use(source.organization_id, source.id, opened.once, opened.body)
+    except Refused as refused:
+        raise RecipeRefused(refused, reading.refusal(source.scheme_options)) from None
 
 
 def open_read(

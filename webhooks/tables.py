@@ -37,7 +37,7 @@ class Source(Owned, table=True):
     # The path token is a secret: the digest finds the row, the sealed copy shows the URL again.
     token_digest: str = Field(sa_column=Column(String, unique=True, nullable=False))
     token_sealed: str
-    scheme: str  # standard_webhooks | github | hmac | token | none
+    scheme: str  # standard_webhooks | github | hmac | token | none | recipe
     secret_sealed: str | None = None
     previous_secret_sealed: str | None = None
     previous_secret_until: datetime | None = Field(default=None, sa_type=Moment)
@@ -352,6 +352,14 @@ class Refusals(Owned, table=True):
     latest: list[dict[str, Any]] = Field(default_factory=list, sa_type=Document)
 
 
+class Nonce(Owned, table=True):
+    """A word that a sender may use once; its id is the digest of source and word."""
+
+    __table_args__ = (Index("ix_nonce_age", "organization_id", "created_at"),)
+
+    seen: str  # the digest of what it came with
+
+
 class Worker(Table, table=True):
     """A process of the hub that may hold leases."""
 
@@ -382,4 +390,5 @@ QUOTA: Any = Quota.__table__  # type: ignore[attr-defined]
 USAGE: Any = Usage.__table__  # type: ignore[attr-defined]
 BACKLOG: Any = Backlog.__table__  # type: ignore[attr-defined]
 REFUSALS: Any = Refusals.__table__  # type: ignore[attr-defined]
+NONCE: Any = Nonce.__table__  # type: ignore[attr-defined]
 WORKER: Any = Worker.__table__  # type: ignore[attr-defined]

@@ -141,6 +141,12 @@ class Room:
         self.stop()
         raise RuntimeError(f"{self.key} did not start:\n{self.tail()}")
 
+    def kill(self) -> None:
+        """End the app at once, as a power cut would."""
+        process, self.process = self.process, None
+        if process is not None:
+            _end_session(process)
+
     def stop(self) -> None:
         """End the app and what it started; nothing happens when it is not running."""
         process, self.process = self.process, None

@@ -1,9 +1,10 @@
 """Rules about a manifest beyond its contract: templates, hosts, and samples that fit."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from catalog import event_types
-from connectors.engine import check_repeats, mapping, schemas, templates, triggers, urls
+from connectors.engine import check_repeats, deliveries, mapping, schemas, templates, triggers, urls
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import (
     Connector,
@@ -18,6 +19,7 @@ from connectors.engine.tokens import BadExpression
 from connectors.engine.yaml_lines import Lines
 
 _TEXT = {"type": "string"}
+_IN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=._~%-]")
 _FACTS: dict[str, Schema] = {
     "effect_key": _TEXT,
     "organization": {"type": "object", "properties": {"id": _TEXT, "name": _TEXT}},
@@ -30,9 +32,13 @@ ANSWER = frozenset({"body", "data", "header", "status"})
 
 def findings(connector: Connector, manifest: Lines) -> list[Finding]:
     """Return every template that does not compile or reads what is not there."""
-    return [
+    found = [
         Finding("C01", problem.say, "manifest.yaml", manifest.line(place + problem.target), place)
         for place, problem in _problems(connector)
+    ]
+    return found + [
+        Finding("C01", sentence, "manifest.yaml", manifest.line(place), place)
+        for place, sentence in deliveries.findings(connector, manifest.value)
     ]
 
 
@@ -80,12 +86,36 @@ def check_request(
     ):
         for problem in mapping.check_mapping(document, sources, None, roots):
             yield f"{place}/{part}", problem
+    yield from _check_path(f"{place}/path", request.path)
     if request.auth not in (None, "none") and connector.auth_by_id(request.auth) is None:
         text = say(f"没有名为 {request.auth} 的登录方式", f"There is no auth {request.auth}")
         yield f"{place}/auth", Problem("", text)
     if request.base is not None and request.base not in connector.http.bases:
         text = say(f"没有名为 {request.base} 的地址", f"There is no base {request.base}")
         yield f"{place}/base", Problem("", text)
+
+
+def _check_path(place: str, text: str) -> Iterator[tuple[str, Problem]]:
+    """Return what a path holds that no web address may: only `${…}` is encoded for its author."""
+    try:
+        pieces = templates.parse(text).pieces
+    except BadExpression:
+        return  # told already
+    plain = "".join(piece for piece in pieces if isinstance(piece, str))
+    bad = sorted({letter for letter in plain if not _IN_PATH.fullmatch(letter)})
+    if bad:
+        shown = " ".join(f"%{byte:02X}" for letter in bad for byte in letter.encode())
+        yield (
+            place,
+            Problem(
+                "",
+                say(
+                    f"路径里不能直接写“{''.join(bad)}”，请写成 {shown}",
+                    f"A path may not hold “{''.join(bad)}” as it is; write {shown}",
+                ),
+                text,
+            ),
+        )
 
 
 def check_text(
@@ -210,6 +240,8 @@ def samples(connector: Connector, manifest: Lines) -> list[Finding]:
 
 
 def _sample_problems(connector: Connector, trigger: Trigger) -> list[Problem]:
+    if deliveries.uses_recipe(trigger):
+        return deliveries.sample_problems(trigger, schema_of(trigger))
     headers, raw = triggers.sample_delivery(connector, trigger.key)
     try:
         fired = triggers.read(trigger, headers, raw)

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from connectors.engine import mapping, templates
+from connectors.engine import mapping
 from connectors.engine.connector import Action, Connector
 from connectors.engine.findings import Problem, say
-from connectors.engine.tokens import BadExpression
 
 FOUND = frozenset({"data", "input", "settings", "effect_key"})
 
@@ -32,7 +31,5 @@ def problems(place: str, action: Action, connector: Connector) -> Iterator[tuple
         find.given, sources, asked.input, frozenset(sources) | {"item", "index"}
     ):
         yield f"{place}/find/with", wrong
-    try:
-        templates.parse(find.then, FOUND)
-    except BadExpression as bad:
-        yield f"{place}/find/then", Problem("", bad.say)
+    for wrong in mapping.check_mapping(find.then, None, action.output, FOUND):
+        yield f"{place}/find/then", wrong

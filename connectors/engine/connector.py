@@ -191,7 +191,7 @@ class Find:
 
     action: str
     given: Any  # a mapping document over input, settings and effect_key
-    then: str  # an expression over data, input and effect_key; null or empty: not there
+    then: Any  # a mapping over data, input and effect_key; missing, null or empty: not there
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from connectors.engine import answers, drafts, grants, reconcile, requests, triggers
+from connectors.engine import answers, deliveries, drafts, grants, reconcile, requests, triggers
 from connectors.engine.connector import ConnectionValues, Connector, Reconcile, TokenStep
 from connectors.engine.findings import EngineError, Finding, Say, say
 from connectors.engine.yaml_lines import Lines, Unreadable, read
@@ -175,7 +175,7 @@ def shown(request: Request) -> dict[str, Any]:
         kind = {name.lower(): value for name, value in request.headers.items()}["content-type"]
         if kind == drafts.FORM:
             out["form"] = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
-        elif kind.startswith("application/json"):
+        elif kind.partition(";")[0].endswith(("/json", "+json")):
             out["json"] = documents.parse(request.body)
         else:
             out["raw"] = request.body.decode("utf-8", "replace")
@@ -302,6 +302,8 @@ def told(one: triggers.Fired) -> dict[str, Any]:
 def check_delivery(connector: Connector, fixture: Fixture) -> list[Finding]:
     """Compare the events the engine reads from the recorded delivery with what is expected."""
     trigger = connector.triggers[fixture.key]
+    if deliveries.uses_recipe(trigger):
+        return deliveries.check(connector, fixture, told, same)
     delivery = fixture.value.get("delivery", {})
     raw = documents.dump(delivery.get("json"))
     try:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from connectors.engine import answers, drafts, keys, mapping, requests, schemas, templates
+from connectors.engine import answers, drafts, keys, mapping, requests, schemas
 from connectors.engine.answers import SENTENCES, Answer
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import Action, ConnectionValues, Connector, Find
-from connectors.engine.functions import EvaluationError
 from kernel.http import Failure, Request, Response
 
 _NOT_THERE: tuple[Any, ...] = (None, False, "", [], {})
@@ -58,9 +57,11 @@ def read(
         "data": looked.output,
     }
     try:
-        there = templates.parse(find.then).evaluate(activation)
-    except EvaluationError:
-        return None
+        there = mapping.prepare_once(find.then).apply(activation)
+    except mapping.MappingError as lost:
+        if all(problem.is_missing for problem in lost.problems):
+            return None
+        return Answer("fail", cause="config", say=lost.say, detail=lost.problems[0].plain())
     if any(there is one or there == one for one in _NOT_THERE):
         return None
     wrong = schemas.problems(action.output, there)

@@ -10,7 +10,7 @@ from connectors.engine.findings import EngineError, say
 from kernel import documents
 from kernel.errors import Problem
 from webhooks import type_rules
-from webhooks.envelopes import open_envelopes
+from webhooks.envelopes import Envelope, open_envelopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ def source_config(connector: Connector, trigger_key: str) -> dict[str, Any]:
     trigger = connector.triggers[trigger_key]
     options = dict(trigger.verify.get("options", {}))
     scheme = trigger.verify["scheme"]
-    if "header" in trigger.dedupe and scheme not in ("standard_webhooks", "github"):
+    named = ("standard_webhooks", "github", "recipe")
+    if "header" in trigger.dedupe and scheme not in named:
         options.setdefault("id_header", trigger.dedupe["header"])
     return {"scheme": scheme, "scheme_options": options, "type_rules": rules_of(trigger)}
 
@@ -42,6 +43,8 @@ def source_config(connector: Connector, trigger_key: str) -> dict[str, Any]:
 def rules_of(trigger: Trigger) -> dict[str, Any]:
     """Return the type rules of a trigger in the words of webhooks."""
     origin = trigger.type_from
+    if "type" in trigger.verify.get("options", {}) and trigger.verify["scheme"] == "recipe":
+        origin = {}  # the recipe itself names the type
     rules: dict[str, Any] = {"from": "envelope"}
     for name in ("header", "pointer", "fixed"):
         if name in origin:
@@ -67,26 +70,29 @@ def read(trigger: Trigger, headers: Mapping[str, str], raw: bytes) -> list[Fired
     found: list[Fired] = []
     for envelope in opened.envelopes:
         type_rules.apply(rules_of(trigger), envelope, lower)
-        if envelope.errors or not envelope.type:
-            first = envelope.errors[0] if envelope.errors else {"pointer": "", "message": "type"}
-            raise Unread(
-                say(
-                    f"{first['pointer']}：读不出事件类型或内容",
-                    f"{first['pointer']}: {first['message']}",
-                )
-            )
         header = trigger.dedupe.get("header", "").lower()
-        found.append(
-            Fired(
-                type=envelope.type,
-                version=int(envelope.version or trigger.version),
-                dedupe_key=lower.get(header) or envelope.id,
-                occurred_at=envelope.occurred_at,
-                subject=envelope.subject,
-                data=envelope.value,
+        found.append(fired_of(trigger, envelope, lower.get(header)))
+    return found
+
+
+def fired_of(trigger: Trigger, envelope: Envelope, message_id: str | None) -> Fired:
+    """Return the fact of an envelope that has its type; raises Unread for one without."""
+    if envelope.errors or not envelope.type:
+        first = envelope.errors[0] if envelope.errors else {"pointer": "", "message": "type"}
+        raise Unread(
+            say(
+                f"{first['pointer']}：读不出事件类型或内容",
+                f"{first['pointer']}: {first['message']}",
             )
         )
-    return found
+    return Fired(
+        type=envelope.type,
+        version=int(envelope.version or trigger.version),
+        dedupe_key=message_id or envelope.id,
+        occurred_at=envelope.occurred_at,
+        subject=envelope.subject,
+        data=envelope.value,
+    )
 
 
 def matches(trigger: Trigger, event_type: str) -> bool:

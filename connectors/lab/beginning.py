@@ -1,6 +1,8 @@
 """The beginning of a connector: a folder that keeps every rule once its TODOs are written."""
 
 import copy
+import re
+import shutil
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -11,34 +13,48 @@ import yaml
 from connectors.engine import contract, fixtures, loader, requests, triggers
 from connectors.engine.connector import ConnectionValues, Connector
 from connectors.engine.findings import EngineError, say
-from connectors.lab import openapi
+from connectors.lab import openapi, vendor_signing
 from kernel import documents
 
 STARTER = Path(__file__).parent / "starter"
 MAX_LINE = 100
+MAX_KEY = 60
+_KEY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_INLINE = 4  # fields of an object that is written on one line
 EXAMPLE_URL = "https://app.example.com"
 
 
-class NotEmpty(EngineError):  # noqa: N818 - it says what the folder is
-    """The folder is there already."""
+class NotBegun(EngineError):  # noqa: N818 - it says what happened
+    """The folder is there already, or its name is no key."""
 
 
 def begin(folder: Path, document: Path | None = None, only: tuple[str, ...] = ()) -> openapi.Draft:
     """Write a new connector into a folder named after its key; returns what it was made from.
 
-    Raises NotEmpty, openapi.NotOpenApi, and loader.Unfit when the draft cannot be loaded.
+    Raises NotBegun, openapi.NotOpenApi, and loader.Unfit when the draft cannot be loaded.
     """
     if folder.exists():
-        text = say(f"{folder} 已经存在", f"{folder} is there already")
-        raise NotEmpty(text)
+        raise NotBegun(say(f"{folder} 已经存在", f"{folder} is there already"))
+    if not _KEY.fullmatch(folder.name) or len(folder.name) > MAX_KEY:
+        raise NotBegun(
+            say(
+                f"“{folder.name}”不能作标识：小写字母开头，只用小写字母、数字、连字符，"
+                f"最多 {MAX_KEY} 个字符",
+                f"“{folder.name}” is no key: take small letters, digits and hyphens, a letter "
+                f"first, {MAX_KEY} characters at most",
+            )
+        )
     if document is None:
         draft = _starter(folder.name)
     else:
         draft = openapi.draft(openapi.read(document), folder.name, only)
-    _write_texts(folder, draft)
-    write_fixtures(folder, draft.answers)
-    contract.write(folder, loader.load(folder))
+    try:
+        _write_texts(folder, draft)
+        write_fixtures(folder, draft.answers)
+        contract.write(folder, loader.load(folder))
+    except (loader.Unfit, EngineError):
+        shutil.rmtree(folder)  # nothing half done is left behind
+        raise
     return draft
 
 
@@ -76,8 +92,9 @@ def write_fixtures(folder: Path, answers: Mapping[str, tuple[int, Any]]) -> list
         if any(one.kind != "none" for one in connector.auth):
             made[f"{key}.unauthorized.yaml"] = _refused(connector, key, 401)
         made[f"{key}.rate_limited.yaml"] = _refused(connector, key, 429)
-    for key in connector.triggers:
-        made[f"{key}.ok.yaml"] = _trigger(connector, key)
+    for key, trigger in connector.triggers.items():
+        if trigger.verify["scheme"] in vendor_signing.PLAIN:  # others need what only an app has
+            made[f"{key}.ok.yaml"] = _trigger(connector, key)
     if "test" in connector.lifecycle:
         made["test.ok.yaml"] = _test(connector)
     (folder / "fixtures").mkdir(exist_ok=True)

@@ -5,20 +5,22 @@ nothing leaves the machine. Probes are answers that every app gives some day, re
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from connectors.engine import answers, fixtures, triggers
+from connectors.engine import answers, deliveries, fixtures, triggers
 from connectors.engine.check import Folder
 from connectors.engine.connector import Action, Trigger
-from connectors.engine.findings import Finding, say
+from connectors.engine.findings import EngineError, Finding, say
 from connectors.engine.fixtures import Fixture
 from connectors.lab import vendor_signing
 from kernel import clock
 from kernel.errors import Problem
 from kernel.http import Failure, Response
 from webhooks import signing
+from webhooks.recipes import Refused
+from webhooks.recipes.reading import Given
 
 PAGE = b"<!doctype html><title>502</title><p>Sorry"
 HTML = {"content-type": "text/html; charset=utf-8"}
@@ -68,9 +70,12 @@ def run(path: Path) -> list[Outcome]:
 def deliver(folder: Folder, trigger: Trigger) -> Iterator[tuple[str, list[Finding]]]:
     """Sign a trigger's sample as its app would; give what is wrong with taking it, and forgeries.
 
-    A recipe cannot be run backwards: its own fixtures hold deliveries, genuine and forged.
+    A recipe cannot be run backwards: there the fixtures hold what is genuine, and are forged here.
     """
     scheme = trigger.verify["scheme"]
+    if deliveries.uses_recipe(trigger):
+        yield from _forge(folder, trigger)
+        return
     if scheme not in vendor_signing.PLAIN or scheme == "none":
         return
     connector, secret, now = folder.connector, vendor_signing.secret_for(trigger), clock.now()
@@ -84,6 +89,31 @@ def deliver(folder: Folder, trigger: Trigger) -> Iterator[tuple[str, list[Findin
     stranger = {**headers, **(other if "secret_encoding" not in _options(trigger) else {})}
     yield "forged", _judged(folder, trigger, stranger, raw, secret, is_genuine=False)
     yield "unsigned", _judged(folder, trigger, headers, raw, secret, is_genuine=False)
+
+
+def _forge(folder: Folder, trigger: Trigger) -> Iterator[tuple[str, list[Finding]]]:
+    """Put a recorded genuine delivery again: by somebody with other secrets, and without proof."""
+    for one in folder.fixtures:
+        if one.kind != "trigger" or one.key != trigger.key or not one.value.get("events"):
+            continue
+        value = one.value
+        genuine, around = deliveries.of_fixture(value), deliveries.around_of(value)
+        filled = {name: str(text) for name, text in value.get("filled", {}).items()}
+        other = Given({name: text[::-1] + "x" for name, text in filled.items()})
+        bare = replace(genuine, query=b"", header={"content-type": "application/json"})
+        for name, delivery, given in (
+            ("forged", genuine, other),
+            ("unsigned", bare, Given(filled)),
+        ):
+            try:
+                deliveries.read(trigger, delivery, given, around)
+            except (Refused, EngineError):
+                yield name, []
+            else:
+                at = f"/triggers/{trigger.key}/verify"
+                zh, en = f"{trigger.key}：伪造的消息被接受", f"{trigger.key}: a forgery is taken"
+                yield name, [folder.finding("T03", zh, en, at)]
+        return
 
 
 def _options(trigger: Trigger) -> Mapping[str, Any]:
@@ -151,6 +181,7 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
         "trigger": connector.triggers,
         "lifecycle": connector.lifecycle,
         "reconcile": connector.triggers,
+        "token": {one.id: one for one in connector.auth},
     }
     is_look = fixture.kind == "reconcile"
     if key not in known.get(fixture.kind, (key,)) or (
@@ -161,6 +192,7 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
     if fixture.kind == "trigger":
         return fixtures.check_delivery(connector, fixture)
     reading = fixtures.check_look if is_look else fixtures.check_answer
+    reading = fixtures.check_token if fixture.kind == "token" else reading
     return fixtures.check_request(connector, fixture) + reading(connector, fixture)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from connectors.engine import schemas
 from connectors.engine.findings import EngineError, Say, say
 from connectors.engine.mapping_nodes import OPERATORS
 from connectors.lab.openapi_schemas import Book, example, fitting
@@ -213,14 +214,14 @@ class _Reading:
         """Return the action, or None with a note why it is left out."""
         request: dict[str, Any] = {"method": method.upper(), "path": path}
         self._parameters(request, operation)
-        is_fine, body = self._body(operation)
+        is_fine, kind, body = self._body(operation)
         if not is_fine:
             text = f"{method.upper()} {path}"
-            note = say(f"{text}：请求内容不是 JSON", f"{text}: its body is not JSON")
+            note = say(f"{text}：请求内容不是 JSON 或表单", f"{text}: its body is no JSON or form")
             self.made.left_out.append(note)
             return None
         if body is not None:
-            request["json"] = body
+            request[kind] = body
         entered = {"type": "object", "additionalProperties": False, "properties": self.properties}
         if self.needed:
             entered["required"] = self.needed
@@ -292,26 +293,31 @@ class _Reading:
         if query:
             request["query"] = dict(list(query.items())[:40])
 
-    def _body(self, operation: Mapping[str, Any]) -> tuple[bool, Any]:
+    def _body(self, operation: Mapping[str, Any]) -> tuple[bool, str, Any]:
+        """Return (whether it can be sent, json or form, the mapping that makes it or None)."""
         stated = self.book.follow(operation.get("requestBody") or {})
         content = stated.get("content") if isinstance(stated, Mapping) else None
         if not content:
-            return True, None
-        one = _json_of(content)
+            return True, "json", None
+        kind, one = "json", _json_of(content)
         if one is None:
-            return not stated.get("required"), None
+            kind, one = "form", content.get("application/x-www-form-urlencoded")
+        if one is None:
+            return not stated.get("required"), kind, None
         schema = self.book.schema(one.get("schema", {}), is_input=True)
         given = _example_of(one, self.book)
         if "object" not in str(schema.get("type")) or not schema.get("properties"):
             is_needed = bool(stated.get("required"))
             text = self._take("body", schema, given, is_needed=is_needed)
-            return True, text if is_needed else {"optional": text}
+            return kind == "json", kind, text if is_needed else {"optional": text}
         needed, body = schema.get("required", []), {}
         for name, part in schema["properties"].items():
+            if kind == "form" and schemas.kinds(part) & {"object", "array"}:
+                continue  # every app writes lists into forms in its own way
             value = given.get(name) if isinstance(given, Mapping) else None
             text = self._take(name, part, value, is_needed=name in needed)
             body[name] = text if name in needed else {"optional": text}
-        return True, {"object": body} if body.keys() & OPERATORS.keys() else body
+        return True, kind, {"object": body} if body.keys() & OPERATORS.keys() else body
 
     def _output(self, operation: Mapping[str, Any]) -> tuple[dict[str, Any], Any, tuple[int, Any]]:
         """Return (output schema, result mapping or None, (status, body) of a recorded answer)."""

@@ -96,6 +96,13 @@ def body_schema(action: Action) -> Schema | None:
     return {**schema, "$defs": defs} if defs and isinstance(schema, dict) else schema
 
 
+def has_more_in_body(connector: Connector, action: Action) -> bool:
+    """Tell whether bodies hold more than the action's template: a key, a proof, a signature."""
+    ways = [one for one in connector.auth if action.request.auth in (None, one.id)]
+    placed = any(one.json or one.sign or any(at.json for at in one.at.values()) for one in ways)
+    return placed or action.key_field is not None
+
+
 def _schema(node: Node, scope: Mapping[str, Any], root: Any) -> Any:
     if isinstance(node, Fields):
         return {

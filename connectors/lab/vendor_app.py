@@ -1,40 +1,27 @@
 """A lab vendor: a WSGI app made from a connector's manifest, with faults one can switch on."""
 
-import re
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from connectors.engine import schemas, templates
-from connectors.engine.auth import BEARER
-from connectors.engine.connector import Auth, Connector, LifecycleStep, RequestTemplate
-from connectors.engine.nodes import Path
-from connectors.lab import vendor_answers, vendor_faults, vendor_looks, vendor_pages
+from connectors.engine import schemas
+from connectors.engine.connector import Connector, LifecycleStep
+from connectors.lab import vendor_answers, vendor_faults, vendor_looks, vendor_pages, vendor_proofs
+from connectors.lab.pointing import path_of
 from connectors.lab.vendor_calls import Answer, Call, Refused, refusal
 from connectors.lab.vendor_events import Emitter
 from connectors.lab.vendor_ledger import Ledger, digest
+from connectors.lab.vendor_routes import Route, likeness, route_of
 from connectors.lab.vendor_server import Dropped
-from connectors.lab.vendor_tokens import TokenDoor
+from connectors.lab.vendor_tokens import TokenDoors
 from kernel import documents
 from kernel.errors import Problem
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One address of the vendor: an action, a lifecycle step or a look for missing events."""
-
-    key: str
-    kind: str
-    method: str
-    pattern: re.Pattern[str]
-    names: tuple[str, ...]
 
 
 class VendorApp:
@@ -47,14 +34,18 @@ class VendorApp:
         self.url = ""
         self.recorded = vendor_answers.recorded(connector)
         self.bodies = {
-            key: vendor_answers.body_schema(action) for key, action in connector.actions.items()
+            key: vendor_answers.body_schema(action)
+            for key, action in connector.actions.items()
+            if not vendor_answers.has_more_in_body(connector, action)
         }
         self.looks = vendor_looks.looks_of(connector)
         self.parts: dict[str, Any] = {**self.looks, **connector.actions, **connector.lifecycle}
         found = [route_of(key, one.request, _kind(one)) for key, one in self.parts.items()]
-        # /orders/count before /orders/<any>
-        self.routes = sorted(found, key=lambda one: len(one.names))
-        self.tokens = TokenDoor(connector, ledger)
+        # /orders/count before /orders/<any>, and what flows do before what is looked for
+        self.routes = sorted(found, key=lambda one: (len(one.names), one.kind == "look"))
+        # a hub that was given this address for the app's calls the app's paths, /api/v4 and all
+        self.below = path_of(connector.http.base).rstrip("/")
+        self.tokens = TokenDoors(connector, ledger)
         self.steps: dict[str, Callable[[Call, Mapping[str, Any]], dict[str, Any]]] = {
             "install": self._install,
             "uninstall": self._uninstall,
@@ -70,10 +61,10 @@ class VendorApp:
         try:
             if call.path.startswith("/_mock/"):
                 answer = self._mock(call)
-            elif call.path in ("/", "/style.css") or call.path.startswith("/_page/"):
+            elif self._is_page(call):
                 answer = vendor_pages.serve(self, call)
-            elif self.tokens.is_asked(call):
-                answer = self.tokens.answer(call, self._behaviour())
+            elif door := self.tokens.find(call):
+                answer = self.tokens.answer(door, call, self._behaviour())
             else:
                 answer = self._work(call)
         except Refused as no:
@@ -86,6 +77,13 @@ class VendorApp:
         headers = {**_JSON, **answer.headers}
         start(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(headers.items()))
         return [b"" if answer.status == 204 else body]
+
+    def _is_page(self, call: Call) -> bool:
+        """Tell whether a person's browser asks, and not the hub for something at the same place."""
+        if call.path.startswith("/_page/"):
+            return True
+        is_front = call.path in ("/", "/style.css") and call.method == "GET"
+        return is_front and not any(one.pattern.fullmatch("/") for one in self.routes)
 
     # the vendor's own work
 
@@ -111,17 +109,29 @@ class VendorApp:
         return answer
 
     def _route(self, call: Call) -> tuple[Route, dict[str, str]]:
+        paths = (call.path, call.path.removeprefix(self.below))
         fitting = [
             (route, match)
             for route in self.routes
-            if route.method in (call.method, "*") and (match := route.pattern.fullmatch(call.path))
+            for path in paths
+            if route.method in (call.method, "*") and (match := route.pattern.fullmatch(path))
         ]
         # some apps do everything at one address: what is fixed in the request tells it apart
-        alike = [one for one in fitting if is_told_apart(self.parts[one[0].key].request, call)]
+        alike = sorted(
+            (one for one in fitting if self._is_meant(one[0], call)),
+            key=lambda one: -(likeness(self.parts[one[0].key].request, call) or 0),
+        )
         for route, match in [*alike, *fitting][:1]:
             found = zip(route.names, match.groups(), strict=True)
             return route, {name: unquote(value) for name, value in found}
         raise refusal(404, "NO_ROUTE", f"There is nothing at {call.method} {call.path}")
+
+    def _is_meant(self, route: Route, call: Call) -> bool:
+        """Tell whether what is fixed in a route's request, and its body's fields, fit a call."""
+        if likeness(self.parts[route.key].request, call) is None:
+            return False
+        schema = self.bodies.get(route.key)
+        return schema is None or not schemas.problems(schema, call.body)
 
     def _fault(self, route: Route) -> str:
         """Return the fault that is switched on for this request; raises the ones that refuse."""
@@ -142,14 +152,14 @@ class VendorApp:
         """Return the installation whose key came along; raises 401."""
         wanted = self.parts[route.key].request.auth
         ways = [one for one in self.connector.auth if wanted in (None, one.id)]
-        if not ways or any(one.kind == "none" for one in ways):
+        if not ways or any(one.kind == "none" or vendor_proofs.is_only_signed(one) for one in ways):
             return None
         for way in ways:
-            shown = _shown(way, call)
+            shown = vendor_proofs.shown(way, call)
             if not shown or shown == "invalid":
                 continue
-            if way.token is not None:
-                if self.tokens.is_good(shown):
+            if way.has_token:
+                if way.kind == "sign" or self.tokens.is_good(shown):
                     return None
             elif "install" not in self.connector.lifecycle:
                 return None
@@ -164,7 +174,7 @@ class VendorApp:
         action = self.connector.actions[route.key]
         header = action.idempotency_header
         key = call.headers.get(header.lower()) if header else None
-        schema = self.bodies[route.key]
+        schema = self.bodies.get(route.key)
         body = call.body
         if schema is not None and (call.raw or "optional" not in str(action.request.json)):
             wrong = schemas.problems(schema, body)
@@ -305,38 +315,6 @@ def _kind(part: Any) -> str:
     return "lifecycle" if isinstance(part, LifecycleStep) else "action"
 
 
-def route_of(key: str, request: RequestTemplate, kind: str) -> Route:
-    """Return the route a request template calls."""
-    template = templates.parse(request.path)
-    method = "*" if request.method.startswith("${") else request.method
-    if template.is_typed:
-        return Route(key, kind, method, re.compile(r"(/(?!_mock/|_page/).*)"), ("path",))
-    pattern, names = "", []
-    for piece in template.pieces:
-        if isinstance(piece, str):
-            pattern += re.escape(piece)
-        else:
-            node = piece.node
-            names.append(str(node.steps[-1]) if isinstance(node, Path) else piece.text)
-            pattern += "([^/]+)"
-    return Route(key, kind, method, re.compile(pattern), tuple(names))
-
-
-def is_told_apart(request: RequestTemplate, call: Call) -> bool:
-    """Tell whether a call has every value that the request template fixes in query and body."""
-    query = (request.query or {}).get("object", {}) if isinstance(request.query, dict) else {}
-    body = call.body if request.json is not None else {}
-    given = body if isinstance(body, dict) else {}
-    stated = request.json if isinstance(request.json, dict) else {}
-    pairs = [(call.query.get(name), value) for name, value in query.items()]
-    pairs += [(given.get(name), value) for name, value in stated.items()]
-    return all(
-        str(found) == str(value)
-        for found, value in pairs
-        if isinstance(value, str | int) and "${" not in str(value)
-    )
-
-
 def _call(environ: Mapping[str, Any]) -> Call:
     headers = {
         name[5:].replace("_", "-").lower(): value
@@ -346,26 +324,6 @@ def _call(environ: Mapping[str, Any]) -> Call:
     query = {name: values[-1] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     raw = environ["wsgi.input"].read()
     return Call(environ["REQUEST_METHOD"], environ["PATH_INFO"], query, headers, raw, {})
-
-
-def _shown(way: Auth, call: Call) -> str | None:
-    """Return the secret a call shows for a way to sign in, or None."""
-    headers = way.headers
-    if way.kind == "basic":
-        headers = {"Authorization": "Basic ${field.password}"}
-    elif way.kind == "oauth2_client" and not (headers or way.query):
-        headers = BEARER
-    return _credential(headers, call.headers) or _credential(way.query, call.query)
-
-
-def _credential(stated: Mapping[str, str], given: Mapping[str, str]) -> str | None:
-    """Return the secret that came in the place the manifest says, or None."""
-    for name, text in stated.items():
-        before, _, after = text.partition("${")
-        value = given.get(name.lower(), given.get(name, ""))
-        if value.startswith(before) and "}" in after and len(value) > len(before):
-            return value[len(before) :]
-    return None
 
 
 def _filled(sample: Any, values: Mapping[str, Any]) -> Any:

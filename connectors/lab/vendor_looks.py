@@ -97,7 +97,7 @@ def _samples(connector: Connector, look: Look) -> list[Any]:
     for fixture in fixtures.load(connector.folder)[0]:
         if fixture.kind == "reconcile" and fixtures.step_of(fixture) == "list":
             body = fixture.value.get("response", {}).get("json")
-            found = _at(body, _place(look.plan.page["object"]["items"]))
+            found = _at(body, place(look.plan.page["object"]["items"]))
             if isinstance(found, list) and found:
                 return found
     return [{}]
@@ -148,7 +148,7 @@ def _fill(item: Any, stated: Mapping[str, Any], value: Mapping[str, Any]) -> Non
         elif isinstance(part, str) and found is not None:
             before, steps = _leaf(part)
             if steps and str(found).startswith(before):
-                _put(item, steps, found if not before else str(found)[len(before) :])
+                put(item, steps, found if not before else str(found)[len(before) :])
 
 
 def _leaf(text: str) -> tuple[str, tuple[str | int, ...]]:
@@ -159,13 +159,15 @@ def _leaf(text: str) -> tuple[str, tuple[str | int, ...]]:
     return str(before), node.steps[1:] if isinstance(node, Path) else ()
 
 
-def _put(item: Any, steps: tuple[str | int, ...], value: Any) -> None:
+def put(item: Any, steps: tuple[str | int, ...], value: Any) -> None:
+    """Put a value at a place, making what leads there."""
     for step in steps[:-1]:
         item = item.setdefault(step, {}) if isinstance(item, dict) else item[int(step)]
     item[steps[-1]] = value
 
 
-def _place(text: str) -> tuple[str | int, ...]:
+def place(text: str) -> tuple[str | int, ...]:
+    """Return the place a text reads, () when it is more than a plain place."""
     return _leaf(text)[1]
 
 
@@ -179,13 +181,13 @@ def _page(look: Look, call: Call, items: list[Any], following: str | None) -> An
     """Wrap items the way the manifest unwraps them, and say how to get on."""
     plan, headers = look.plan, {}
     stated = plan.page["object"]
-    steps = _place(stated["items"])
+    steps = place(stated["items"])
     body: Any = {} if steps else items
     if steps:
-        _put(body, steps, items)
+        put(body, steps, items)
     if plan.link is not None:
         if following is not None:
             headers["Link"] = f'<http://lab.invalid{call.path}?{plan.link}={following}>; rel="next"'
     elif "next" in stated and isinstance(body, dict):
-        _put(body, _place(stated["next"]["optional"]), following)
+        put(body, place(stated["next"]["optional"]), following)
     return Answer(200, body, headers)

@@ -3,6 +3,7 @@
 from connectors.pages import (
     approvals,
     connections,
+    consents,
     editor,
     flows,
     library,
@@ -16,6 +17,7 @@ __all__ = [
     "approvals",
     "blueprint",
     "connections",
+    "consents",
     "editor",
     "flows",
     "library",

@@ -113,7 +113,9 @@ def test_an_app_is_started_and_ended_and_starts_again_at_its_address(kiosk):
         requests.get(address, timeout=2)
     kiosk.start()
     assert requests.get(address, timeout=2).text == "word 1"
-    kiosk.stop()
+    kiosk.kill()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(address, timeout=2)
     kiosk.stop()
 
 

@@ -120,6 +120,12 @@ def test_a_new_connector_needs_only_its_todos_written(tmp_path):
     assert "is there already" in again
 
 
+@pytest.mark.parametrize("key", ["Acme", "1st", "a--b", "acme_shop", "x" * 61])
+def test_a_name_that_is_no_key_is_refused_and_nothing_written(tmp_path, key):
+    assert "is no key" in call("init", tmp_path / key, "--language", "en", code=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_lost_fixtures_and_a_new_contract_are_written(tmp_path):
     folder = tmp_path / "acme-shop"
     call("init", folder)

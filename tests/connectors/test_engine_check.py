@@ -59,6 +59,8 @@ BREAKS = [
      "schemas/get_stock.in.json", ""),
     ("C01", manifest("schemas/get_stock.in.json", "schemas/../../x.json"), "manifest.yaml", ""),
     ("C01", manifest("auth: none", "auth: other"), "manifest.yaml", ""),
+    ("C01", manifest("path: /api/ping", 'path: "/api/ping me"'), "manifest.yaml",
+     "/lifecycle/test/request/path"),
     ("C02", manifest("key: demo-erp", "key: demo-crm"), "manifest.yaml", "/connector/key"),
     ("C03", write("schemas/get_stock.out.json", '{"type": "string"}'), "manifest.yaml",
      "/actions/get_stock/output"),

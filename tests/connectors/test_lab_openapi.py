@@ -64,6 +64,21 @@ paths:
           content: {application/json: {schema: {$ref: "#/components/schemas/Anvil"}}}
   /anvils/{anvil-id}/drop:
     delete: {operationId: drop, responses: {"204": {description: gone}}}
+  /refunds:
+    post:
+      operationId: refund
+      requestBody:
+        required: true
+        content:
+          application/x-www-form-urlencoded:
+            schema:
+              type: object
+              required: [payment]
+              properties:
+                payment: {type: string}
+                amount: {type: integer, minimum: 1}
+                expand: {type: array, items: {type: string}}
+      responses: {"200": {description: ok}}
   /picture:
     put:
       operationId: putPicture
@@ -96,7 +111,7 @@ def finish(folder):
 def test_a_draft_keeps_every_rule_but_its_todos(small, tmp_path):
     folder = tmp_path / "acme"
     output = start(folder, small)
-    assert "PUT /picture: its body is not JSON" in output
+    assert "PUT /picture: its body is no JSON or form" in output
     assert {one.rule for one in validate.validate(folder)} == {"C13"}
     finish(folder)
     assert validate.validate(folder) == []
@@ -111,7 +126,11 @@ def test_actions_say_what_the_document_says(small, tmp_path):
     assert {one.id: one.kind for one in connector.auth} == {
         "header": "api_key", "user": "basic", "app": "oauth2_client",
     }  # fmt: skip
-    assert set(connector.actions) == {"list_anvils", "post_anvils", "drop"}
+    assert set(connector.actions) == {"list_anvils", "post_anvils", "drop", "refund"}
+    assert connector.actions["refund"].request.form == {
+        "payment": "${input.payment}",
+        "amount": {"optional": "${input.amount}"},
+    }
     made = connector.actions["post_anvils"]
     assert made.effect == "create"
     assert set(made.input["required"]) == {"name", "weight"}

@@ -36,15 +36,7 @@ def test_folder_keeps_rule(folder, rule):
     ("folder", "fixture"), EVERY, ids=lambda value: getattr(value, "name", None)
 )
 def test_fixture_holds(folder, fixture):
-    connector = loader.load(folder)
-    if fixture.kind == "trigger":
-        found = fixtures.check_delivery(connector, fixture)
-    elif fixture.kind == "reconcile":
-        found = fixtures.check_request(connector, fixture)
-        found += fixtures.check_look(connector, fixture)
-    else:
-        found = fixtures.check_request(connector, fixture)
-        found += fixtures.check_answer(connector, fixture)
+    found = offline.play(check.Folder(folder), fixture)
     assert [one.plain() for one in found] == []
 
 
@@ -70,6 +62,8 @@ def test_folder_names_slots_of_the_catalogue_and_speaks_both_languages(folder):
     known = {one.id for slot in slots.all_slots() for one in (slot, *slot.sub_scenarios)}
     assert set(connector.slots) <= known
     assert connector.slots, "say where it helps a firm"
+    about = loader.read_manifest(folder).value["connector"]
+    assert about.get("confidence") or about.get("source"), "say how sure this is, and whence"
     parts = [connector, *connector.actions.values(), *connector.triggers.values()]
     for part in parts:
         assert any("\u4e00" <= letter <= "\u9fff" for letter in part.title["zh"]) or (

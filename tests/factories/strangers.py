@@ -26,7 +26,7 @@ from webhooks.keeping import chunks, records, rules, sealed_files, stores
 from webhooks.keeping.rules import Rule
 from webhooks.keeping.tables import DataExport, Erasure
 from webhooks.keeping.turns import Lease
-from webhooks.tables import Attempt, Backlog, Delivery, Event, Quota, Refusals, Usage
+from webhooks.tables import Attempt, Backlog, Delivery, Event, Nonce, Quota, Refusals, Usage
 
 MOMENT = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
 # every text of the neighbour's holds this word, and the tables keep it as it was written
@@ -179,6 +179,7 @@ def _make_counts(session, made: Neighbour) -> None:
     session.add(Usage(organization_id=owner, id=f"0000001 {source_id}", hour=MOMENT, accepted=1))
     session.add(Backlog(organization_id=owner, id=owner, events=1, counted_at=MOMENT))
     session.add(Refusals(organization_id=owner, id=source_id, counts={}, latest=[]))
+    session.add(Nonce(organization_id=owner, id="0" * 40, seen="0" * 64))
     session.add(
         Reconciliation(
             organization_id=owner,

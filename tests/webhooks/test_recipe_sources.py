@@ -1,6 +1,7 @@
 """Sources that prove with a recipe: handshakes, what comes in, what is answered or refused."""
 
 import copy
+import hashlib
 import json
 from datetime import timedelta
 from urllib.parse import urlencode
@@ -14,9 +15,9 @@ from wechatpy.enterprise.crypto import WeChatCrypto
 from kernel import clock
 from kernel.errors import Invalid
 from tests.webhooks.recipes import vectors
-from webhooks import fillings, intake, offers, recipes, refusals, sources
+from webhooks import fillings, intake, nonces, offers, recipes, refusals, sources
 from webhooks.recipes import options as checks
-from webhooks.tables import Event, Refusals, Source
+from webhooks.tables import Event, Nonce, Refusals, Source
 
 pytestmark = pytest.mark.usefixtures("database")
 AES_KEY = vectors.WECOM["secret"]["aes_key"]
@@ -284,6 +285,55 @@ def test_old_values_go_on_for_a_while(client, monkeypatch):
     intake.forget()
     query, body = sealed(at=later)
     assert client.post(f"{door}?{query}", data=body).status_code == 401
+
+
+ONCE = {
+    "secrets": {"key": {"title": SAY}},
+    # a signature that leaves the content out, as some senders have it
+    "steps": [
+        {"fresh": "${query.timestamp}", "within_seconds": 300},
+        {"as": "all", "sorted": ["${secret.key}", "${query.timestamp}", "${query.nonce}"]},
+        {"as": "mac", "hash": "sha1", "of": "${all}"},
+        {"equal": ["${mac}", "${query.signature}"]},
+    ],
+    "once": "${query.nonce}",
+    "type": {"value": "app.thing"},
+}
+
+
+def test_a_word_is_good_for_one_message(post):
+    source, door = opened(ONCE, {"key": "k"})
+    stamp = str(int(clock.now().timestamp()))
+
+    def query(nonce):
+        mac = hashlib.sha1("".join(sorted(["k", stamp, nonce])).encode()).hexdigest()
+        return urlencode({"timestamp": stamp, "nonce": nonce, "signature": mac})
+
+    assert post(door, query("n1"), b'{"a":1}').status_code == 202
+    # the sender's own repetition is a copy; somebody else's use of the word is refused
+    again = post(door, query("n1"), b'{"a":1}')
+    assert (again.status_code, again.get_json()["accepted"][0]["duplicate"]) == (202, True)
+    assert post(door, query("n1"), b'{"a":2}').status_code == 401
+    assert post(door, query("n2"), b'{"a":2}').status_code == 202
+    assert len(make.rows(Event)) == 2
+    assert noted(source).latest[0]["code"] == "signature_reused"
+
+
+def test_words_of_other_sources_and_days_do_not_matter(post, monkeypatch):
+    monkeypatch.setattr(nonces, "_SWEEPS", "")
+    for organization_id, source_id in (("org_a", "src_1"), ("org_a", "src_2"), ("org_b", "src_1")):
+        nonces.use(organization_id, source_id, "n", b"1")
+    with pytest.raises(recipes.Refused):
+        nonces.use("org_a", "src_1", "n", b"2")
+    later = clock.now() + timedelta(hours=25)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    nonces.use("org_a", "src_3", "other", b"2")
+    assert len(make.rows(Nonce)) == 2, "what is old goes, of one's own organization"
+
+
+def test_a_word_needs_a_time():
+    options = {**ONCE, "steps": ONCE["steps"][1:]}
+    assert [place for place, _ in checks.check_options(options)] == ["/once"]
 
 
 def test_what_breaks_its_type_is_kept_and_still_acknowledged(client):

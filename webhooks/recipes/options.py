@@ -56,6 +56,9 @@ def check_options(options: Any, pointer: str = "") -> Found:
         found += check_text(options["body"], names, f"{pointer}/body")
     for name in ("id", "once"):
         _check_texts(options.get(name), names, f"{pointer}/{name}", found)
+    if "once" in options and not _is_fresh(steps):
+        found.say(f"{pointer}/once", "once 需要一个 fresh 步骤：编号只记一天",
+                  "once needs a fresh step, for words are remembered for a day")  # fmt: skip
     _check_event(options, names, pointer, found)
     if "ack" in options:
         _check_reply(options["ack"], names, f"{pointer}/ack", found)
@@ -120,6 +123,11 @@ def _named(steps: Any) -> set[str]:
     return names
 
 
+def _is_fresh(steps: Any) -> bool:
+    listed = steps if isinstance(steps, list) else []
+    return any(isinstance(step, Mapping) and "fresh" in step for step in listed)
+
+
 def _check_texts(given: Any, names: Mapping[str, Any], pointer: str, found: _Findings) -> None:
     if given is None:
         return
@@ -144,7 +152,7 @@ def _check_event(
             for place, say in check([{"fresh": "", **step}], names)
         ]
     if "type" in options and found.keys(
-        options["type"], frozenset({"value", "prefix"}), f"{pointer}/type"
+        options["type"], frozenset({"value", "prefix", "lower"}), f"{pointer}/type"
     ):
         _check_texts(options["type"].get("value", []), names, f"{pointer}/type/value", found)
 

@@ -131,6 +131,8 @@ def _read(options: Options, roots: Mapping[str, Any], around: Surroundings) -> R
 def _event(options: Options, found: Mapping[str, Any], around: Surroundings) -> Read:
     kind = options.get("type") or {}
     named = _first(kind.get("value"), found)
+    if named and kind.get("lower"):
+        named = named.lower()
     at = options.get("at") or {}
     told = _first(at.get("value"), found)
     return Read(

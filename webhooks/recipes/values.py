@@ -40,8 +40,8 @@ class Surroundings:
 class Refused(Exception):  # noqa: N818 - it says what became of the message
     """A step refused; senders are told no more than that, `say` is for the owner.
 
-    `code` is signature_mismatch, signature_missing, signature_stale or recipe_broken; `step` counts
-    from 1, 0 outside of steps.
+    `code` is signature_mismatch, signature_missing, signature_stale, signature_reused or
+    recipe_broken; `step` counts from 1, 0 outside of steps.
     """
 
     def __init__(self, code: str, zh: str, en: str, step: int = 0) -> None:
