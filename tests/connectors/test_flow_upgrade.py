@@ -17,7 +17,7 @@ from kernel.database import EVERY, transaction
 from kernel.settings import settings_override
 from marketplace import migrating
 
-BEFORE = "0012"  # the last revision whose flows had one way
+BEFORE = "0014"  # the last revision whose flows had one way
 
 
 @pytest.fixture
