@@ -37,6 +37,8 @@ audit.name_actions(
         "connection.consent_begun": N_("went to sign in at an app"),
         "connection.consent_given": N_("came back from signing in at an app"),
         "connection.revoked": N_("disconnected an app"),
+        "connection.given": N_("said what AI assistants may do in an app"),
+        "assistant.called": N_("used an app as an AI assistant"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "poll.stopped": N_("stopped asking an app for what is new"),
         "flow.created": N_("created a flow"),

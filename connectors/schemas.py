@@ -1,7 +1,7 @@
 """What callers may write and what they get to see, for connectors, connections, flows and runs."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -106,6 +106,9 @@ class ConnectionPatch(Strict):
     auth: Name | None = None
     fields: dict[str, str] | None = None
     settings: dict[str, Any] | None = None
+    assistant_access: Literal["none", "read", "ask", "act"] | None = Field(
+        default=None, description="What AI assistants may do over it."
+    )
 
 
 class ConnectionOut(BaseModel):
@@ -121,6 +124,7 @@ class ConnectionOut(BaseModel):
     problem: dict[str, Any] | None
     checked_at: datetime | None
     installation_id: str | None
+    assistant_access: str
     created_at: datetime
 
 
