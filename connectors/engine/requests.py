@@ -154,7 +154,9 @@ def token_steps(way: Auth | None) -> tuple[TokenStep, ...]:
     """Return the requests in which a token is had; none for ways that work without one."""
     if way is None:
         return ()
-    return signing_in.client_steps(way.token) if way.token is not None else way.steps
+    if way.token is not None and not way.steps:
+        return signing_in.client_steps(way.token)
+    return way.steps
 
 
 def build_identity(connector: Connector, connection: ConnectionValues) -> Request | None:
