@@ -191,7 +191,7 @@ def _request(
         else:
             draft.put(part, values)
     if way is not None and way.sign is not None:
-        draft.headers.update(extra)
+        draft.put("header", extra)
         extra = {}
         signing.sign(draft, way.sign, connection)
     return _written(connector, draft, extra)
@@ -213,7 +213,7 @@ def _draft(
     )
     draft.headers = _headers(template.headers, activation)
     fill(draft, template, activation)
-    draft.headers.setdefault("Accept", "application/json")
+    draft.default("Accept", "application/json")
     return draft
 
 
