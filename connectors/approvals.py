@@ -166,10 +166,11 @@ def _settle(
         approval.decided_by, approval.decided_name = judge.user_id, judge.name[:120]
     session.add(approval)
     _note(session, approval, now)
-    # whoever has a lease on it meanwhile only looked that nothing was decided yet
-    run.state, run.next_at, run.lease_epoch = "due", now, run.lease_epoch + 1
-    run.lease_owner = run.lease_until = run.cause = run.say = run.detail = None
-    session.add(run)
+    if run.state != "parked":  # set aside for another reason, it goes on when it is retried
+        # whoever has a lease on it meanwhile only looked that nothing was decided yet
+        run.state, run.next_at, run.lease_epoch = "due", now, run.lease_epoch + 1
+        run.lease_owner = run.lease_until = run.cause = run.say = run.detail = None
+        session.add(run)
     by = {"decision": state, "by": approval.decided_name, "comment": approval.comment}
     _tell(session, "approval.decided", approval.model_dump(), **by)
     queue.nudge(session, DRAIN)
@@ -177,11 +178,11 @@ def _settle(
 
 
 def _hold(session: Session, approval: Approval) -> Run | None:
-    """Lock the run and then its approval; returns the run if it still waits for this one."""
+    """Lock the run and then its approval; returns the run if it still stands at this one."""
     statement = Run.of(approval.organization_id).where(col(Run.id) == approval.run_id)
     run: Run | None = session.execute(statement.with_for_update()).scalar_one_or_none()
     session.refresh(approval, with_for_update=True)
-    if run is None or run.state not in ("waiting", "due", "leased"):
+    if run is None or run.state not in ("waiting", "due", "leased", "parked"):
         return None
     return run if run.next_step == approval.position else None
 

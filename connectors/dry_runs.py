@@ -17,6 +17,7 @@ from connectors import (
 )
 from connectors.connections import Open
 from connectors.engine import requests
+from connectors.engine.connector import ConnectionValues
 from connectors.errors import Unfit
 from connectors.flow_documents import action_of
 from connectors.stepping import Call, Moving, Say
@@ -121,18 +122,22 @@ def _pretend(call: Call, opened: Open | None, built: dict[int, dict[str, Any]]) 
         moving.park("config", _NO_CONNECTION)
         return
     try:
-        values = opened.values
-        if values.token is None:
-            # a dry run fetches no token; the request is shown with its place held
-            values = replace(values, token=_stand_in(opened))
+        values = without_token(opened)
         request = requests.build(
             connector, call.step.action or "", call.input, values, call.effect_key
         )
     except requests.CannotBuild as cannot:
         moving.park(cannot.cause, cannot.say, cannot.pointer or None)
         return
-    built[moving.position] = _as_shown(request, opened.secrets)
+    built[moving.position] = as_shown(request, opened.secrets)
     stepping.succeed(moving, call.note, action.sample.get("output"))
+
+
+def without_token(opened: Open) -> ConnectionValues:
+    """Return a connection's values for a request that is only shown: no token is fetched for it."""
+    if opened.values.token is not None:
+        return opened.values
+    return replace(opened.values, token=_stand_in(opened))
 
 
 def _stand_in(opened: Open) -> dict[str, str]:
@@ -142,7 +147,7 @@ def _stand_in(opened: Open) -> dict[str, str]:
     return dict.fromkeys(["access", *names], "token")
 
 
-def _as_shown(request: Request, secrets: tuple[str, ...]) -> dict[str, Any]:
+def as_shown(request: Request, secrets: tuple[str, ...]) -> dict[str, Any]:
     """Describe a request without what proves who calls."""
     headers = {
         name: masking.HIDDEN if name.lower() in _PROOFS else value

@@ -139,8 +139,9 @@ def _planned(
     for name, below, _ in flow_trees.lists_in(step):
         first = numbers.get(f"{pointer}{below}/0", follows)
         if step["kind"] == "branch":
-            way = step["ways"][int(name)] if name != flow_trees.OTHERWISE else {}
-            ways.append(Way(way.get("key", name), way.get("when", True), first))
+            is_rest = name == flow_trees.OTHERWISE
+            way = {"key": name, "when": True} if is_rest else step["ways"][int(name)]
+            ways.append(Way(str(way["key"]), way.get("when"), first))
         elif step["kind"] == "approval" and first != follows:
             ways.append(Way(name, True, first))
     is_plain = step["kind"] in ("filter", "map", "action")

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from connectors import flows
+from connectors import flow_trees, flows
 from connectors.keys import among
 from connectors.tables import Flow, FlowVersion, Run
 
@@ -108,7 +108,7 @@ def _last_runs(session: Session, organization_id: str) -> dict[str, Run]:
 def joined(document: Mapping[str, Any]) -> list[str]:
     """List the connectors a document joins, in the order of the flow; neighbours once."""
     keys = [(document.get("trigger") or {}).get("connector")]
-    keys += [step.get("connector") for step in document.get("steps") or ()]
+    keys += [place.step.get("connector") for place in flow_trees.walk(document)]
     found: list[str] = []
     for key in keys:
         if key and (not found or found[-1] != key):

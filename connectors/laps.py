@@ -57,6 +57,8 @@ def items_at(moving: "Moving", step: Planned) -> list[Any]:
 
     The same event and the same earlier steps give the same items again.
     """
+    if step.end == step.position + 1:
+        raise EngineError(say("逐项处理里还没有步骤", "Nothing is to be done for the items yet"))
     items = step.plan.apply(moving.activation)
     if not isinstance(items, list):
         raise EngineError(say("要逐项处理的不是列表", "What the loop goes through is not a list"))

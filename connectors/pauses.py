@@ -55,8 +55,6 @@ def leave(moving: "Moving", step: Planned, note: "Note") -> None:
             moving.go_to(step.ways[0].position)
         else:
             moving.end_here("refused", REFUSED)
-    elif step.kind == "filter" and note.state == "skipped":
-        moving.end_here("filtered", NOT_MET)
     else:
         moving.go_on()
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from connectors import approvals, flow_documents, flows, order_lanes
+from connectors import approvals, flow_documents, flow_paths, flows, order_lanes
 from connectors.errors import NotNow, Unfit, finding
 from connectors.flow_documents import ENDS, action_of
 from connectors.masking import MAX_KEPT_BYTES
@@ -94,6 +94,18 @@ def mark_done(session: Session, organization_id: str, run_id: str, output: Any =
         run.next_step = planned.follows
         run.lane = recipe.lane_at(run.next_step, run.flow_id)
     # else whoever takes the run up sees that the step is done, and where it leads
+    session.add(step)
+    _wake(session, [run])
+    return run
+
+
+def leave_out_item(session: Session, organization_id: str, run_id: str) -> Run:
+    """Give up the item of a loop that the run stopped at, and go on with the next one."""
+    run = _find(session, organization_id, run_id)
+    step = _stopped_step(session, run)
+    if run.state != "parked" or step is None or not flow_paths.items_of(run.next_step):
+        raise NotNow(N_("Only a run that stopped inside a loop can leave out an item"))
+    step.state, step.finished_at = "skipped", store_now(session)
     session.add(step)
     _wake(session, [run])
     return run

@@ -23,6 +23,8 @@ from webhooks.fan_out import MustLockError, Planned, Routed
 from webhooks.ready import ReadyEvent
 from webhooks.tables import Source
 
+ASSISTANTS = "assistant."  # events that calls of assistants' tools become
+
 
 def plan(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Planned | None:
     """Plan a run for every active flow that listens to one of the events.
@@ -129,6 +131,8 @@ def hears(flow: Any, event: ReadyEvent, connection_id: str | None) -> bool:
         return False
     if flow.listens_source_id and flow.listens_source_id != event.source_id:
         return False
+    if flow.listens_to.startswith(ASSISTANTS) and event.source_id:
+        return False  # what assistants ask for enters by their own door; no sender may say it
     wanted = flow.listens_connection_id
     return not wanted or wanted in (event.origin, connection_id)
 

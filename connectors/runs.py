@@ -198,11 +198,15 @@ def count_waiting_for(session: Session, organization_id: str, connection_id: str
 # as the index over states has them, one after the other, so that the count can stop early
 _WAITING = text(
     "SELECT count(*) FROM (SELECT 1 FROM run"
-    " WHERE organization_id = :tenant AND state IN ('due', 'waiting') LIMIT :most) AS waiting"
+    " WHERE organization_id = :tenant AND state IN ('due', 'waiting')"
+    " AND COALESCE(cause, '') NOT IN ('delay', 'approval') LIMIT :most) AS waiting"
 )
 
 
 def count_waiting(session: Session, organization_id: str, most: int) -> int:
-    """Count the runs that have not come to rest and wait for their turn, up to `most`."""
+    """Count the runs that have not come to rest and wait for their turn, up to `most`.
+
+    What rests as its flow wants it, for a time or a person, is no work that is left undone.
+    """
     found = session.connection().execute(_WAITING, {"tenant": organization_id, "most": most})
     return int(found.scalar_one())

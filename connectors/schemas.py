@@ -1,7 +1,7 @@
 """What callers may write and what they get to see, for connectors, connections, flows and runs."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -106,6 +106,9 @@ class ConnectionPatch(Strict):
     auth: Name | None = None
     fields: dict[str, str] | None = None
     settings: dict[str, Any] | None = None
+    assistant_access: Literal["none", "read", "ask", "act"] | None = Field(
+        default=None, description="What AI assistants may do over it."
+    )
 
 
 class ConnectionOut(BaseModel):
@@ -121,6 +124,7 @@ class ConnectionOut(BaseModel):
     problem: dict[str, Any] | None
     checked_at: datetime | None
     installation_id: str | None
+    assistant_access: str
     created_at: datetime
 
 
@@ -128,11 +132,13 @@ class ConnectionOut(BaseModel):
 
 
 DOCUMENT = (
-    "A trigger and steps. The trigger's `order_key` says which runs go one after another, in the "
-    "order of their events: `none` (the default: they go side by side), `flow` (all of the flow), "
-    "`subject` (those of one subject), or an expression over the event such as "
-    "`${event.data.order_no}` (those with the same value; events without one belong together). A "
-    "run that fails holds those behind it until it is retried or cancelled."
+    "A trigger and steps: `filter`, `map`, `action`, and with steps inside `branch` (`ways`, "
+    "`else`), `each` (`over`, `steps`), `approval` (`refused`), and `delay`; see docs/flows.md."
+    " The trigger's `order_key` says which runs go one after another, in the order of their "
+    "events: `none` (the default: they go side by side), `flow` (all of the flow), `subject` "
+    "(those of one subject), or an expression over the event such as `${event.data.order_no}` "
+    "(those with the same value; events without one belong together). A run that fails holds "
+    "those behind it until it is retried or cancelled."
 )
 
 
@@ -193,6 +199,16 @@ class VersionOut(BaseModel):
     document: dict[str, Any]
     published_by: str | None
     published_at: datetime
+
+
+class ChangeOut(BaseModel):
+    """One thing that differs between two documents of a flow."""
+
+    kind: str = Field(description="added, removed, moved or changed")
+    step: str | None = Field(description="The step's key; null for the trigger.")
+    field: str = Field(description="Of a changed value: where it stands, with dots.")
+    before: Any
+    after: Any
 
 
 class TrialIn(Strict):

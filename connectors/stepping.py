@@ -95,6 +95,9 @@ def _pass(moving: Moving, step: Planned, note: Note) -> None:
         laps.enter(moving, step, laps.items_at(moving, step))
     else:
         output = note.output
+        if note.state == "skipped" and step.kind != "approval":
+            moving.end_here("filtered", pauses.NOT_MET)
+            return
         if step.kind == "map" and masking.is_cut(output):
             # too large to be kept; the same event and mapping give the same value again
             output = step.plan.apply(moving.activation)
@@ -126,7 +129,9 @@ def _work(moving: Moving) -> Call | None:
             moving.finish("succeeded")
             break
         step = moving.step
-        if step.kind == "action":
+        if moving.loops and _is_left_out(moving):
+            moving.end_here("filtered", pauses.NOT_MET)
+        elif step.kind == "action":
             done = moving.notes.get(moving.position)
             if done is None or done.state != "succeeded":
                 return _call(moving, step)
@@ -138,6 +143,12 @@ def _work(moving: Moving) -> Call | None:
         if moving.loops and time.perf_counter() > until:
             break  # what was done so far is written down before it goes on
     return None
+
+
+def _is_left_out(moving: Moving) -> bool:
+    """Tell whether a person gave the present item up at this step."""
+    note = moving.notes.get(moving.position)
+    return note is not None and note.state == "skipped" and not note.is_new
 
 
 def _shape(moving: Moving, step: Planned) -> None:

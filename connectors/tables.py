@@ -46,6 +46,7 @@ class Connection(Owned, table=True):
     problem: dict[str, Any] | None = Field(default=None, sa_type=Document)  # {cause, say, detail}
     checked_at: datetime | None = Field(default=None, sa_type=Moment)
     installation_id: str | None = None
+    assistant_access: str = "none"  # none | read | ask | act
 
 
 class Flow(Owned, table=True):

@@ -30,6 +30,7 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "approvals:decide": N_("Decide what flows ask"),
     "connections:read": N_("See connections to apps"),
     "connections:write": N_("Connect and disconnect apps"),
+    "assistants:call": N_("Let an AI assistant use connected apps"),
     "sources:read": N_("See where events come in"),
     "sources:write": N_("Change where events come in"),
     "events:read": N_("See events"),
@@ -61,6 +62,7 @@ _WIRING = frozenset(
     for name in PERMISSIONS
     if name.partition(":")[0]
     in {
+        "assistants",
         "flows",
         "runs",
         "connections",

@@ -35,26 +35,26 @@ ICON_FOLDER = "@tabler/icons/icons"
 # The icons that pages may use, by Tabler's name; a test keeps the templates inside this list.
 _ICON_NAMES = """
 activity adjustments affiliate alert-circle alert-triangle apps archive arrow-back-up
-arrow-down arrow-left arrow-right arrow-up arrows-exchange arrows-maximize award ban
-bell binary-tree bolt box braces briefcase building building-bank building-factory-2
-building-store building-warehouse bulb calculator calendar calendar-event certificate chart-bar
-chart-line chart-radar check checklist chevron-down chevron-left chevron-right chevron-up
-circle circle-check circle-dashed circle-dot circle-x click clipboard-check clipboard-list
-clock clock-pause cloud cloud-upload code coin-yuan compass copy credit-card currency-yuan
+arrow-down arrow-left arrow-right arrow-up arrows-exchange arrows-maximize award ban bell
+binary-tree bolt box braces briefcase building building-bank building-factory-2 building-store
+building-warehouse bulb calculator calendar calendar-event certificate chart-bar chart-line
+chart-radar check checklist chevron-down chevron-left chevron-right chevron-up circle
+circle-check circle-dashed circle-dot circle-x click clipboard-check clipboard-list clock
+clock-pause clock-play cloud cloud-upload code coin-yuan compass copy credit-card currency-yuan
 database device-desktop device-floppy device-mobile discount door-exit dots dots-vertical
 download external-link eye eye-off file-export file-import file-invoice file-text filter
-fingerprint flag flask folder gauge git-branch git-fork hand-click hand-stop headset
-heartbeat heart help-circle history home hourglass id id-badge-2 inbox info-circle key
-keyboard language layout-dashboard layout-grid link list list-check loader-2 lock lock-open
-login logout mail map-pin math-function menu-2 message message-circle microscope minus moon
-package packages palette password-user pencil phone pig-money pin player-pause player-play
-player-skip-forward plug plug-connected plug-connected-x plus point puzzle qrcode receipt
-receipt-yuan refresh repeat report-analytics robot rocket rosette-discount-check rotate
-route scale search send server server-2 settings share shield-check shield-lock shopping-bag
-shopping-cart sitemap sort-descending sparkles speakerphone stack-2 star star-filled sun
-switch-horizontal table tag tags target terminal-2 test-pipe thumb-up tool tools transform
-trash trash-x truck truck-delivery unlink upload user user-plus users variable wallet webhook
-world x zoom-in zoom-out
+fingerprint flag flask folder gauge git-branch git-fork hand-click hand-stop headset heart
+heartbeat help-circle history home hourglass id id-badge-2 inbox info-circle key keyboard
+language layout-dashboard layout-grid link list list-check loader-2 lock lock-open login logout
+mail map-pin math-function menu-2 message message-circle microscope minus moon package packages
+palette password-user pencil phone pig-money pin player-pause player-play player-skip-forward
+player-stop plug plug-connected plug-connected-x plus point puzzle qrcode receipt receipt-yuan
+refresh repeat report-analytics robot rocket rosette-discount-check rotate route scale search
+send server server-2 settings share shield-check shield-lock shopping-bag shopping-cart sitemap
+sort-descending sparkles speakerphone stack-2 star star-filled sun switch-horizontal table tag
+tags target terminal-2 test-pipe thumb-up tool tools transform trash trash-x truck
+truck-delivery unlink upload user user-plus users variable wallet webhook world x zoom-in
+zoom-out
 """
 ICONS = frozenset(_ICON_NAMES.split())
 

@@ -10,6 +10,7 @@ from typing import Any
 from a2wsgi import WSGIMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from connectors.assistants.door import Door
 from kernel.settings import settings
 from marketplace import balance
 from webhooks.gate import BODY, Asgi, Gate, Receive, Scope, Send
@@ -30,7 +31,7 @@ class Front:
         """Stand in front of a WSGI application."""
         threads = settings().web_threads
         framework: Any = WSGIMiddleware(application, workers=threads, send_queue_size=PIECES)
-        self._behind: Asgi = Gate(framework)
+        self._behind: Asgi = Gate(Door(framework))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the whole body, then hand the request on with it."""

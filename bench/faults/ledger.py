@@ -91,6 +91,11 @@ class Ledger:
             self._got.write(f"{name} {key} {number} {known.digest}\n")
             self._got.flush()
 
+    @property
+    def arrived(self) -> int:
+        """Count what has come out at both doors, each thing once."""
+        return len(self.endpoint.arrivals) + len(self.flow.arrivals)
+
     def missing(self) -> dict[str, list[int]]:
         """Name the accepted orders that did not come out, by door."""
         with self.lock:

@@ -56,6 +56,9 @@ def _problems(place: str, way: Auth, connector: Connector) -> Found:
         yield from _sign(place, way.sign, way, connector, names)
     if way.authorize is not None:
         yield from _consent(place, way)
+    if way.identity is not None:
+        for said in (way.identity.account, way.identity.label):
+            yield from check_text(f"{place}/identity", said, ANSWER | {"token"})
     if way.identity is not None and way.identity.request is not None:
         sources = {"settings": connector.settings}
         request = way.identity.request

@@ -78,6 +78,16 @@ class Known:
         return found
 
 
+def all_steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Give every step of a list, and those inside others."""
+    for step in steps:
+        yield step
+        lists = [way.get("steps") for way in step.get("ways") or ()]
+        lists += [step.get("else"), step.get("steps"), step.get("refused")]
+        for inner in lists:
+            yield from all_steps(inner or ())
+
+
 def check_steps(steps: Sequence[Mapping[str, Any]], at: str, known: Known) -> list[Problem]:
     """Return what is wrong with a list of steps; what they give is added to `known`."""
     problems: list[Problem] = []

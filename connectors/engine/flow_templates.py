@@ -34,7 +34,7 @@ class FlowTemplate:
     def connectors(self) -> tuple[str, ...]:
         """Return the keys of the connectors it joins, the trigger's first."""
         keys = [self.document["trigger"].get("connector")]
-        keys += [step.get("connector") for step in self.document["steps"]]
+        keys += [step.get("connector") for step in flow_steps.all_steps(self.document["steps"])]
         return tuple(dict.fromkeys(key for key in keys if key))
 
 

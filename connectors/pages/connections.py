@@ -5,6 +5,7 @@ from typing import Any
 from flask import request
 
 from connectors import connection_checks, connections, consents, runs
+from connectors.assistants import access, door
 from connectors.engine import loader
 from connectors.pages import poll_card
 from connectors.pages.drawing import (
@@ -20,6 +21,7 @@ from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
 from kernel.errors import Problem
+from kernel.settings import settings
 
 
 @blueprint.get("/connections")
@@ -125,6 +127,20 @@ def rename_connection(connection_id: str) -> Any:
     return go(f"/connections/{connection_id}", done="renamed")
 
 
+@blueprint.post("/connections/<connection_id>/assistants")
+@require("connections:write")
+def give_to_assistants(connection_id: str) -> Any:
+    """Say what AI assistants may do over a connection."""
+    who, level = principal(), typed("level")
+    try:
+        with transaction(who.organization_id) as session:
+            access.give(session, who.organization_id, connection_id, level)
+            audit.record(session, who, "connection.given", connection_id, detail={"level": level})
+    except Problem as problem:
+        return draw_one(connection_id, problem)
+    return go(f"/connections/{connection_id}", done="given")
+
+
 @blueprint.post("/connections/<connection_id>/revoke")
 @require("connections:write")
 def revoke_connection(connection_id: str) -> Any:
@@ -178,4 +194,5 @@ def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         waiting=waiting,
         polls=polled,
         callback=consents.callback_address(),
+        mcp_url=settings().base_url + door.PATH,
     )

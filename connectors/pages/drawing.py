@@ -24,6 +24,7 @@ DONE = {
     "authorized": N_("The app agreed. Runs that waited for it go on now."),
     "works": N_("The app accepts the connection."),
     "revoked": N_("The connection is gone, and its secrets were deleted."),
+    "given": N_("Assistants may do this from now on."),
     "poll_started": N_("The app is asked from now on. What is new comes in as events."),
     "poll_stopped": N_("The app is asked no more. What came in stays."),
     "saved": N_("The draft was saved. What runs has not changed yet."),

@@ -4,11 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 from flask import request
+from flask_babel import gettext
 from sqlmodel import Session
 
 from connectors import (
     connections,
     dry_runs,
+    flow_diffs,
     flow_overviews,
     flow_trees,
     flows,
@@ -20,7 +22,7 @@ from connectors import (
 from connectors.engine import flow_templates
 from connectors.errors import Unfit
 from connectors.pages.drawing import blueprint, draw, go, typed, typed_under
-from connectors.pages.pictures import picture
+from connectors.pages.pictures import picture, title_of
 from connectors.tables import Flow, Run
 from identity import audit
 from identity.guard import principal, require
@@ -120,6 +122,41 @@ def restore_flow(flow_id: str) -> Any:
         flows.restore_version(session, who.organization_id, flow_id, number)
         audit.record(session, who, "flow.version_restored", flow_id, detail={"version": number})
     return go(f"/flows/{flow_id}/edit", done="restored")
+
+
+@blueprint.get("/flows/<flow_id>/changes")
+@require("flows:read")
+def show_changes(flow_id: str) -> Any:
+    """Show what changed since a version, step by step: up to the draft, else to what runs."""
+    who, number = principal(), request.args.get("since", 1, type=int)
+    with reading(who.organization_id) as session:
+        flow = flows.find(session, who.organization_id, flow_id)
+        before = flows.version(session, who.organization_id, flow_id, number).document
+        after = flows.document_of(session, flow)
+    found = flow_diffs.changes(before, after)
+    return draw(
+        "flow_changes.html",
+        flow=flow,
+        number=number,
+        against="draft" if flow.draft is not None else "published",
+        changes=[
+            {
+                "kind": one.kind,
+                "label": title_of(one.step) if one.step else gettext("When this happens"),
+                "key": one.step["key"] if one.step else "",
+                "field": one.field,
+                "before": _shown(one.before),
+                "after": _shown(one.after),
+            }
+            for one in found
+        ],
+    )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else mapping_rows.to_yaml(value).strip()
 
 
 @blueprint.route("/flows/<flow_id>/try", methods=["GET", "POST"])

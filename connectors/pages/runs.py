@@ -7,7 +7,7 @@ from flask import request
 from flask_babel import gettext
 from sqlmodel import Session
 
-from connectors import flows, mapping_rows, masking, recovery, runs
+from connectors import flow_paths, flows, mapping_rows, masking, recovery, runs
 from connectors.pages import timeline
 from connectors.pages.drawing import blueprint, draw, go, typed
 from connectors.pages.pictures import picture
@@ -49,10 +49,12 @@ def show_live(run_id: str) -> Any:
     return _draw_one(run_id, template="run_live.html")
 
 
-@blueprint.post("/runs/<run_id>/<any(retry, again, beginning, done, cancel, onward):deed>")
+@blueprint.post(
+    "/runs/<run_id>/<any(retry, again, beginning, done, cancel, onward, leave_out):deed>"
+)
 @require("runs:replay")
 def act_on_run(run_id: str, deed: str) -> Any:
-    """Retry, repeat, take as done or cancel a run, or end its delay."""
+    """Retry, repeat, take as done or cancel a run, end its delay, leave out a loop's item."""
     who = principal()
     act, action = _DEEDS[deed]
     try:
@@ -116,6 +118,7 @@ _DEEDS: dict[str, tuple[Callable[[Session, str, str], Run], str]] = {
     "done": (recovery.mark_done, "run.step_taken_as_done"),
     "cancel": (recovery.cancel, "run.cancelled"),
     "onward": (_onward, "run.delay_ended"),
+    "leave_out": (recovery.leave_out_item, "run.item_left_out"),
 }
 
 
@@ -171,6 +174,7 @@ def _draw_one(
         run=run,
         is_moving=is_moving,
         stopped=stopped,
+        stopped_item=(flow_paths.items_of(run.next_step) or (None,))[-1],
         may_edit=stopped is not None
         and stopped.kind == "action"
         and not masking.is_cut(stopped.input),

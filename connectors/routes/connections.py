@@ -5,6 +5,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from connectors import connection_checks, connections, schemas
+from connectors.assistants import access
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
@@ -71,6 +72,9 @@ def change_connection(connection_id: str, body: schemas.ConnectionPatch) -> Any:
     with transaction(who.organization_id) as session:
         given = body.model_dump(exclude_unset=True)
         audit.record(session, who, "connection.changed", connection_id, detail={"what": [*given]})
+        level = given.pop("assistant_access", None)
+        if level is not None:
+            access.give(session, who.organization_id, connection_id, level)
         return connections.change(session, who.organization_id, connection_id, **given)
 
 

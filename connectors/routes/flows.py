@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from connectors import dry_runs, flows, samples, schemas
+from connectors import dry_runs, flow_diffs, flows, samples, schemas
 from connectors.tables import Flow
 from identity import audit
 from identity.guard import principal, require
@@ -120,6 +120,22 @@ def list_versions(flow_id: str) -> Any:
     with reading(who.organization_id) as session:
         flows.find(session, who.organization_id, flow_id)
         return flows.versions(session, who.organization_id, flow_id)
+
+
+@blueprint.get("/flows/<flow_id>/changes")
+@require("flows:read")
+@operation(summary="Compare a version", returns=schemas.ChangeOut, many=True)
+def list_changes(flow_id: str) -> Any:
+    """Return what changed since a version (`since`), up to the draft, else to what runs."""
+    who, number = principal(), request.args.get("since", 1, type=int)
+    with reading(who.organization_id) as session:
+        flow = flows.find(session, who.organization_id, flow_id)
+        before = flows.version(session, who.organization_id, flow_id, number).document
+        after = flows.document_of(session, flow)
+    return [
+        {**vars(one), "step": one.step["key"] if one.step else None}
+        for one in flow_diffs.changes(before, after)
+    ]
 
 
 @blueprint.post("/flows/<flow_id>/dry-run")

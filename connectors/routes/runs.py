@@ -104,6 +104,17 @@ def end_run_delay(run_id: str) -> Any:
         return recovery.end_delay(session, who.organization_id, run_id, who.name)
 
 
+@blueprint.post("/runs/<run_id>/leave-out-item")
+@require("runs:replay")
+@operation(summary="Leave out the item that a run stopped at", returns=schemas.RunOut)
+def leave_out_run_item(run_id: str) -> Any:
+    """Give up the item of the loop that the run is in, and go on with the next one."""
+    who = principal()
+    with transaction(who.organization_id) as session:
+        audit.record(session, who, "run.item_left_out", run_id)
+        return recovery.leave_out_item(session, who.organization_id, run_id)
+
+
 @blueprint.post("/runs/<run_id>/cancel")
 @require("runs:replay")
 @operation(summary="Cancel a run", returns=schemas.RunOut)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import current_app, g, request
 
-from identity import api_keys, roles, sessions
+from identity import keyholders, roles, sessions
 from identity.guard import cookies, csrf
 from identity.guard.access import access_of
 from identity.principals import Person, Principal
@@ -95,9 +95,9 @@ def who_is_it() -> Identity:
 
 
 def _identify() -> Identity:
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and secret.startswith(api_keys.PREFIX):
-        return _by_key(secret.strip())
+    secret = keyholders.of_header(request.headers.get("Authorization", ""))
+    if secret is not None:
+        return _by_key(secret)
     cookie = cookies.session_secret()
     if cookie is None or not _heeds_cookies():
         return Identity()
@@ -115,34 +115,10 @@ def _heeds_cookies() -> bool:
 
 
 def _by_key(secret: str) -> Identity:
-    organization_id = api_keys.organization_of(secret)
-    if organization_id is None:
-        return Identity()
-    with reading(organization_id) as session:
-        found = api_keys.find(session, secret)
-    if found is None:
-        return Identity()
-    if found.organization.state == "suspended":
-        return Identity(suspended=found.organization)
-    key, organization = found.key, found.organization
-    if api_keys.is_touch_due(key):
-        _note(lambda s: api_keys.touch(s, organization_id, key.id), organization_id)
-    who = Principal(
-        organization_id=organization_id,
-        user_id=key.created_by,
-        member_id=None,
-        role=found.role,
-        kind="api_key",
-        permissions=found.permissions,
-        name=key.name,
-        organization_name=organization.name,
-        language=web.current_language(),
-        is_vendor=organization.is_vendor,
-        is_operator=organization.is_operator,
-        api_key_id=key.id,
-        address=request.remote_addr,
+    held = keyholders.of_secret(
+        secret, language=web.current_language(), address=request.remote_addr
     )
-    return Identity(principal=who)
+    return Identity(principal=held.principal, suspended=held.suspended)
 
 
 def _by_session(secret: str) -> Identity:

@@ -16,14 +16,16 @@ from factories.ways import (
     texts,
 )
 
-from connectors import approvals, flows, lanes, order_lanes, recovery
+from connectors import approvals, flows, lanes, order_lanes, recovery, run_records
 from connectors.claims import claim
 from connectors.errors import NotNow, Unfit
+from connectors.runs import count_waiting
 from connectors.tables import Approval, Run
 from identity.suspensions import HOLDS
 from kernel import clock
 from kernel.database import EVERY, reading, transaction
 from kernel.errors import Forbidden
+from webhooks.keeping.records import Forgetting
 from webhooks.tables import Event
 
 
@@ -442,3 +444,56 @@ def test_a_replayed_event_asks_anew(database, app_vendor):
     decide(works, boss)
     settle()
     assert [run.state for run in runs()] == ["cancelled", "succeeded"]
+
+
+def test_details_and_events_take_approvals_along(database, app_vendor):
+    works = open_works(app_vendor.url, *asks())
+    boss = works.person()
+    event_id = works.happen(no="7", amount="1")
+    settle()
+    decide(works, boss, "approve", "给张三")
+    settle()
+    now = clock.now()
+    forgetting = Forgetting(before=now + timedelta(days=1), now=now, days=3, most=10)
+    with transaction(EVERY) as session:
+        collected = run_records.collect(session, works.organization_id, [event_id])
+        assert run_records.forget(session, works.organization_id, forgetting) == 1
+    (run,) = collected[event_id]
+    assert run["approvals"][0]["comment"] == "给张三"
+    run_records.bare(run, forgetting)
+    (kept,) = rows(Approval)
+    for comment, title in (
+        (kept.comment, kept.title),
+        (run["approvals"][0]["comment"], run["approvals"][0]["title"]),
+    ):
+        assert (comment, title) == (None, "")
+    assert kept.decided_by == boss.user_id
+    with transaction(EVERY) as session:
+        run_records.drop(session, works.organization_id, [event_id])
+    assert rows(Approval) == []
+
+
+def test_a_run_that_was_set_aside_meanwhile_takes_the_decision_when_it_is_retried(
+    database, app_vendor
+):
+    works = open_works(app_vendor.url, *asks())
+    works.happen(no="7", amount="1")
+    settle()
+    with transaction(EVERY) as session:
+        session.execute(Run.__table__.update().values(state="parked", cause="quarantined"))
+    decide(works, works.person())
+    assert settle() == 0
+    with transaction(EVERY) as session:
+        recovery.retry_now(session, works.organization_id, runs()[0].id)
+    settle()
+    assert runs()[0].state == "succeeded"
+
+
+def test_runs_that_rest_as_they_should_are_no_backlog(database, app_vendor):
+    works = open_works(app_vendor.url, *asks())
+    works.happen(no="7", amount="1")
+    with reading(works.organization_id) as session:
+        assert count_waiting(session, works.organization_id, 10) == 1
+    settle()
+    with reading(works.organization_id) as session:
+        assert count_waiting(session, works.organization_id, 10) == 0

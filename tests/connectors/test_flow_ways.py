@@ -5,6 +5,7 @@ from factories.connectors import rows, runs, settle, steps, vendor
 from factories.ways import branch, die_often, each, open_works, send, shape, texts
 
 from connectors import claims, flow_paths, lanes, laps, recovery
+from connectors.errors import NotNow
 from connectors.flow_documents import recipe
 from connectors.tables import Step
 from kernel import clock
@@ -334,6 +335,37 @@ def test_what_a_person_found_done_in_a_loop_goes_on_behind_it(database, app_vend
     settle()
     assert runs()[0].state == "succeeded"
     assert texts(app_vendor) == ["B", "手工"]
+
+
+def test_a_person_leaves_out_an_item(database, app_vendor):
+    works = open_works(
+        app_vendor.url,
+        each(
+            "lines",
+            "${event.data.lines}",
+            shape("one", {"sku": "${item.sku}"}),
+            send("tell", "${steps.one.output.sku}"),
+        ),
+        send("end", "共 ${steps.lines.output.done}，略过 ${steps.lines.output.skipped}"),
+    )
+    works.happen(lines=[{"sku": "A"}, {}, {"sku": "C"}])
+    app_vendor.answers.append(("messages", 503, {"ok": False}, {}))
+    settle()
+    with clock.shifted(seconds=10):
+        settle()
+    (run,) = runs()
+    assert (run.state, flow_paths.items_of(run.next_step)) == ("parked", (1,))
+    with transaction(EVERY) as session:
+        recovery.leave_out_item(session, works.organization_id, run.id)
+    app_vendor.answers.append(("messages", 503, {"ok": False}, {}))
+    settle()
+    assert runs()[0].state == "waiting"  # what was left out stays so when the run is read again
+    with clock.shifted(seconds=60):
+        settle()
+    assert runs()[0].state == "succeeded"
+    assert texts(app_vendor) == ["A", "C", "共 2，略过 1"]
+    with pytest.raises(NotNow), transaction(EVERY) as session:
+        recovery.leave_out_item(session, works.organization_id, run.id)
 
 
 def test_positions_tell_step_and_items():

@@ -148,6 +148,37 @@ def test_tencent_signs_as_its_kit_does(action, host):
     assert built.headers["Authorization"].endswith(f"Signature={signature}")
 
 
+def test_taobao_signs_every_filled_parameter_in_order():
+    fields = {"client_id": "12345678", "client_secret": "helloworld"}
+    values = ConnectionValues({}, "shop", fields, {"access": "test"}, AT)
+    given = sample("taobao-top", "get_changed_trades")
+    sent = form(requests.build(loader.find("taobao-top"), "get_changed_trades", given, values, "k"))
+    said = "".join(f"{k}{v}" for k, v in sorted(sent.items()) if k != "sign" and v)
+    assert sent["timestamp"] == "2023-11-15 06:13:20"
+    assert sent["session"] == "test"
+    assert sent["sign"] == hmac.new(b"helloworld", said.encode(), "sha256").hexdigest().upper()
+
+
+def test_esign_signs_the_address_it_calls():
+    import base64
+
+    fields = {"app_id": "app", "app_secret": "secret"}
+    values = ConnectionValues({"gateway": "https://openapi.esign.cn"}, "app", fields, None, AT)
+    connector = loader.find("esign")
+    for action, digest in (("get_file", b""), ("urge_flow", hashlib.md5(b"{}").digest())):
+        built = requests.build(connector, action, sample("esign", action), values, "k")
+        target = built.url.removeprefix("https://openapi.esign.cn")
+        said = "\n".join(
+            [
+                built.method, "*/*", base64.b64encode(digest).decode(),
+                "application/json; charset=UTF-8", "", target,
+            ]
+        )  # fmt: skip
+        mac = base64.b64encode(hmac.digest(b"secret", said.encode(), "sha256")).decode()
+        assert built.headers["X-Tsign-Open-Ca-Signature"] == mac
+        assert "X-Tsign-Open-Ca-Timestamp" in built.headers
+
+
 class Fadada:
     """Takes what is signed by the rule of FASC 5.1, with a token it gave itself."""
 

@@ -3,10 +3,9 @@
 import re
 
 import pytest
-from factories.connectors import rows, runs, settle, vendor
+from factories.connectors import publish_unchecked, rows, runs, settle, vendor
 from factories.identity import bearer, make_api_key, make_member, make_user, sign_in
 from factories.ways import (
-    Works,
     approval,
     branch,
     delay,
@@ -21,7 +20,6 @@ from connectors import flows, lanes
 from connectors.tables import Approval, Flow
 from identity.tables import AuditEntry, Organization
 from kernel.database import EVERY, reading, transaction
-from marketplace.home import needs
 
 
 @pytest.fixture
@@ -202,6 +200,7 @@ def test_every_page_shows_every_kind(app, app_vendor, language):
     assert states == [("waiting", "approval"), ("waiting", "delay"), ("parked", "data")]
     paths = [f"/runs/{run.id}" for run in runs()] + [f"/runs/{run.id}/live" for run in runs()]
     paths += ["/runs", "/approvals", "/approvals?view=others", "/approvals?view=decided", "/flows"]
+    paths += [f"/flows/{works.flow}/changes?since=1"]
     paths += [f"/flows/{works.flow}", f"/flows/{works.flow}/edit", f"/flows/{works.flow}/edit/yaml"]
     paths += [f"/flows/{works.flow}/try", f"/approvals/{rows(Approval)[0].id}", "/"]
     for path in paths:
@@ -263,7 +262,6 @@ def test_the_home_page_counts_only_mine(app, app_vendor):
     assert 'href="/approvals"' in text(boss.get("/"))
     assert "flow asks for your decision" in text(boss.get("/?lang=en"))
     assert "flow asks for your decision" not in text(clerk.get("/?lang=en"))
-    assert needs
 
 
 def test_programs_read_approvals_and_people_decide(app, client, app_vendor):
@@ -325,4 +323,25 @@ def test_strangers_members_cannot_be_asked(app, app_vendor):
     assert [one["pointer"] for one in found] == ["/steps/0/who"]
 
 
-assert Works
+def test_versions_are_compared_and_taken_up_again(app, client, app_vendor):
+    works = open_works(app_vendor.url, send("x", "一"), shape("gone", {"a": "1"}))
+    browser = enter(app, works)
+    with transaction(EVERY) as session:
+        flow = flows.find(session, works.organization_id, works.flow)
+        steps = [{**works.document["steps"][0], "input": {"channel": "订单群", "text": "二"}}]
+        flow.draft = {**works.document, "steps": steps}
+        publish_unchecked(session, flow)
+        key = make_api_key(session, session.get(Organization, works.organization_id))
+    page = text(browser.get(f"/flows/{works.flow}/changes?since=1&lang=en"))
+    for word in ("Removed", "gone", "input.text", "一", "二", "Take up version 1 again"):
+        assert word in page
+    path = f"/api/v1/flows/{works.flow}/changes"
+    found = client.get(f"{path}?since=1", headers=bearer(key)).get_json()["items"]
+    assert [(one["kind"], one["step"], one["field"]) for one in found] == [
+        ("removed", "gone", ""),
+        ("changed", "x", "input.text"),
+    ]
+    assert client.get(f"{path}?since=9", headers=bearer(key)).status_code == 404
+    assert post(browser, f"/flows/{works.flow}/restore", number="1").status_code == 303
+    assert draft(works) == works.document
+    assert "Nothing changed" in text(browser.get(f"/flows/{works.flow}/changes?since=1&lang=en"))

@@ -133,3 +133,10 @@ def test_counting_does_not_mind_what_comes_in_meanwhile(ledger):
     finally:
         stop.set()
         sender.join()
+
+
+def test_what_came_out_is_counted_once(ledger):
+    arrive(ledger, 1, "evt_1")
+    arrive(ledger, 1, "evt_1")
+    arrive(ledger, 1, "eff_1", door="flow")
+    assert ledger.arrived == 2

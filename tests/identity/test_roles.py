@@ -6,7 +6,7 @@ from identity import roles
 
 EVERYDAY = "organization:read members:read installations:read approvals:decide"
 WIRING = """flows:read flows:write flows:run runs:read runs:replay connections:read
-connections:write sources:read sources:write events:read events:send events:replay
+connections:write assistants:call sources:read sources:write events:read events:send events:replay
 endpoints:read endpoints:write
 deliveries:read deliveries:replay event_types:read event_types:write"""
 ALL = f"""{EVERYDAY} {WIRING} organization:write members:write api_keys:read api_keys:write

@@ -46,6 +46,7 @@ MORE = [
     "/compare?a=erpnext&a=odoo-ce", "/search?q=erp", "/connections/new?connector=demo-erp",
     "/flows/new?template=order-to-erp-to-chat", "/sources/new?scheme=hmac",
     "/sources/new?scheme=github", "/runs?view=parked", "/events?state=rejected",
+    "/approvals?view=others", "/approvals?view=decided",
     "/archive?q=12345", "/installations?all=1", "/toolbox/links/new?app=erpnext",
     "/events-catalogue?q=付款", "/events-catalogue/factory.counted?version=1",
 ]  # fmt: skip

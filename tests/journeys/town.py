@@ -95,6 +95,7 @@ class Town:
         self._install()
         self._let_a_partner_in()
         self._let_orders_run()
+        self._ask_people()
         self._miss_events()
         self._make_small_things()
         self._let_an_event_grow_old()
@@ -181,6 +182,48 @@ class Town:
     def _runs(self, state: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.owner.call("GET", f"/runs?state={state}")["items"]
         return found
+
+    def _ask_people(self) -> None:
+        """Let a flow with every kind of step go through a list, ask people, and wait."""
+        ask = {
+            "key": "ask",
+            "kind": "approval",
+            "who": {"roles": ["owner", "admin"]},
+            "subject": "报废 ${item.sku} 吗？Scrap it?",
+            "text": "数量 ${item.count}\n仓库 Warehouse 3",
+            "remind": "4h",
+            "refused": [{"key": "kept", "kind": "map", "mapping": {"sku": "${item.sku}"}}],
+        }
+        few = {"key": "few", "kind": "delay", "for": "2d"}
+        branch = {
+            "key": "size",
+            "kind": "branch",
+            "ways": [{"key": "many", "title": {"zh": "数量多", "en": "Many"},
+                      "when": "${item.count > 9}", "steps": [ask]}],
+            "else": [few],
+        }  # fmt: skip
+        over = "${event.data.lines}"
+        loop = {"key": "lines", "kind": "each", "over": over, "steps": [branch]}
+        document = {"trigger": {"event": "stock.scrapped", "version": None}, "steps": [loop]}
+        words = {"zh": "库存已报废", "en": "Stock scrapped"}
+        named = {"name": "stock.scrapped", "title": words, "schema": {"type": "object"}}
+        self.owner.call("POST", "/custom-event-types", {**named, "sample": {}})
+        made = self.owner.call("POST", "/flows", {"name": "报废审批", "document": document})
+        self.owner.call("POST", f"/flows/{made['id']}/publish", {})
+        self._keep("flow_id", made["id"])
+        self._keep("/flows/<flow_id>/changes", made["id"])
+        for counts in ([12], [3], [12, 12]):
+            lines = [{"sku": f"BRG-{count}", "count": count} for count in counts]
+            self.owner.call("POST", "/events", {"type": "stock.scrapped", "data": {"lines": lines}})
+        asked = wait_for(lambda: self.owner.call("GET", "/approvals")["items"][1:] or None)
+        self._keep("approval_id", asked[0]["id"])
+        found = self.owner.call("GET", f"/runs?flow={made['id']}")["items"]
+        self._keep("run_id", *(one["id"] for one in found))
+        for decision in ("approve", "refuse"):
+            (*_, first) = self.owner.call("GET", "/approvals?state=open")["items"]
+            path = f"/approvals/{first['id']}/decide"
+            self.owner.call("POST", path, {"decision": decision, "comment": "可以 Yes"})
+            self._keep("approval_id", first["id"])
 
     def _miss_events(self) -> None:
         """Let the shop lose a webhook that the hub fetches, and a look that cannot be made."""
