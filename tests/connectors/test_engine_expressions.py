@@ -223,3 +223,14 @@ def test_broken_templates_are_refused(text):
 def test_an_object_in_the_middle_of_a_text_is_an_error():
     with pytest.raises(EvaluationError, match="object"):
         templates.parse("a ${event}").evaluate({"event": {}})
+
+
+def test_an_object_that_is_made_has_one_order():
+    """Engines keep none, and a body that is signed or repeated must be the same again."""
+    made = templates.parse('${json({"b": 1, "a": {"d": 1, "c": 2}})}').evaluate({})
+    assert made == '{"a":{"c":2,"d":1},"b":1}'
+
+
+def test_what_came_in_keeps_its_order():
+    made = templates.parse("${json(input)}").evaluate({"input": {"b": 1, "a": 2}})
+    assert made == '{"b":1,"a":2}'
