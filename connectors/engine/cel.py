@@ -108,7 +108,8 @@ def come_back(value: Any, left: list[int]) -> Any:
     if isinstance(value, list):
         return [come_back(one, left) for one in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: come_back(one, left) for key, one in value.items()}
+        # sorted: the engine keeps no order, and has another one in every process
+        return {key: come_back(value[key], left) for key in sorted(value)}
     raise EvaluationError(
         say("结果不能写成 JSON，时间请用 date()", "The result is not JSON; write times with date()")
     )

@@ -283,12 +283,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "join": (join, 1, 2),
     "replace": (replace, 3, 3),
     "part": (part, 3, 3),
-<<<<<<< HEAD
     "base64": (base64, 1, 1),
     "base64url": (base64url, 1, 1),
     "json": (lambda value: short(documents.dump(value).decode()), 1, 1),
-=======
-    # sorted: an object that an expression makes has its names in any order, another every time
-    "json": (lambda value: short(documents.dump(value, sort_keys=True).decode()), 1, 1),
->>>>>>> main
 }

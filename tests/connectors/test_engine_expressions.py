@@ -237,3 +237,14 @@ def test_base64_is_of_the_text_in_utf8_and_decodes_back():
     # RFC 4648, section 10
     assert expressions.compile_expression('base64("foobar")').evaluate({}) == "Zm9vYmFy"
     assert expressions.compile_expression('base64("fooba")').evaluate({}) == "Zm9vYmE="
+
+
+def test_an_object_that_is_made_has_one_order():
+    """Engines keep none, and a body that is signed or repeated must be the same again."""
+    made = templates.parse('${json({"b": 1, "a": {"d": 1, "c": 2}})}').evaluate({})
+    assert made == '{"a":{"c":2,"d":1},"b":1}'
+
+
+def test_what_came_in_keeps_its_order():
+    made = templates.parse("${json(input)}").evaluate({"input": {"b": 1, "a": 2}})
+    assert made == '{"b":1,"a":2}'
