@@ -77,7 +77,7 @@ class Redmine(Room):
 
     def _configure(self, state: Path) -> None:
         (state / "config" / "database.yml").write_text(
-            "production:\n  adapter: sqlite3\n  timeout: 10000\n"
+            "production:\n  adapter: sqlite3\n  timeout: 20000\n"
             f"  database: {state}/redmine.sqlite3\n"
         )
         (state / "config" / "configuration.yml").write_text(
@@ -92,6 +92,7 @@ class Redmine(Room):
         return (
             *("rackup", "-E", "production", "-s", "webrick"),
             *("-o", "127.0.0.1", "-p", str(self.port), *where),
+            str(SETUPS / "redmine.ru"),
         )
 
     def is_ready(self) -> bool:
