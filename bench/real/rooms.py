@@ -49,7 +49,7 @@ class Room:
 
     def __init__(self, folder: Path, deadline: Deadline) -> None:
         """Take a folder; nothing is done yet."""
-        self.folder = folder / self.key
+        self.folder = (folder / self.key).resolve()
         self.deadline = deadline
         self.port = free_ports(1)
         self.facts: dict[str, Any] = {}
