@@ -81,6 +81,10 @@ class Room:
         """Tell whether the app answers a request that proves who asks."""
         raise NotImplementedError
 
+    def connection(self) -> dict[str, Any]:
+        """Return what the hub's connection to the app is made of."""
+        raise NotImplementedError
+
     # the same for all
 
     @property

@@ -8,7 +8,7 @@ from django_scopes import scopes_disabled
 from pretix.base.models import Organizer, Team
 
 
-def _set_up():
+def _set_up() -> None:
     with scopes_disabled():
         organizer = Organizer.objects.create(name="扬帆", slug="yangfan")
         event = organizer.events.create(
