@@ -77,6 +77,7 @@ def validate_folder(folders: tuple[Path, ...], is_all: bool, language: str) -> N
 @click.option("--offline", "offline_only", is_flag=True, default=True, help="Always so.")
 @click.option("--write-contract", is_flag=True, help="Refresh contract.json after a new version.")
 @click.option("--write-fixtures", is_flag=True, help="Write the fixtures that are missing.")
+@click.option("--write-requests", is_flag=True, help="Bring their requests up to the manifest.")
 @_language
 def test_folder(
     folders: tuple[Path, ...],
@@ -84,6 +85,7 @@ def test_folder(
     offline_only: bool,  # noqa: ARG001, FBT001 - nothing here ever calls the real app
     write_contract: bool,  # noqa: FBT001
     write_fixtures: bool,  # noqa: FBT001
+    write_requests: bool,  # noqa: FBT001
     language: str,
 ) -> None:
     """Play every fixture like a cassette and put everyday refusals to every action; no network."""
@@ -94,6 +96,9 @@ def test_folder(
             if write_fixtures:
                 for name in beginning.write_fixtures(folder, {}):
                     click.echo(f"{folder.name} + fixtures/{name}")
+            if write_requests:
+                for name in beginning.rewrite_requests(folder):
+                    click.echo(f"{folder.name} ~ fixtures/{name}")
             if write_contract:
                 _write_contract(folder, language)
             outcomes = offline.run(folder)

@@ -104,6 +104,24 @@ def write_fixtures(folder: Path, answers: Mapping[str, tuple[int, Any]]) -> list
     return new
 
 
+def rewrite_requests(folder: Path) -> list[str]:
+    """Bring the requests of fixtures up to what the engine sends; returns what was rewritten.
+
+    For after a change that one wanted: read the difference before it is kept.
+    """
+    connector = loader.load(folder)
+    changed: list[str] = []
+    for one in fixtures.load(folder)[0]:
+        if one.kind == "trigger" or "request" not in one.value:
+            continue
+        built = fixtures.shown(fixtures.request_of(connector, one))
+        if not fixtures.same(built, one.value["request"]):
+            whole = {**one.value, "request": built}
+            (folder / "fixtures" / one.name).write_text(to_yaml(whole), "utf-8")
+            changed.append(one.name)
+    return changed
+
+
 def example_connection(connector: Connector) -> dict[str, Any]:
     """Return a connection as fixtures write it, every secret of it `example`."""
     way = connector.auth_by_id(None)

@@ -142,6 +142,16 @@ def test_lost_fixtures_and_a_new_contract_are_written(tmp_path):
     assert validate.validate(folder) == []
 
 
+def test_requests_of_fixtures_follow_a_wanted_change(erp):
+    edit(erp, "path: /api/sales-orders", "path: /api/v2/sales-orders")
+    assert last(call("test", erp, code=1))["failed"] > 0
+    output = call("test", erp, "--write-requests")
+    assert "~ fixtures/create_sales_order.ok.yaml" in output
+    assert "~ fixtures/find_customer.ok.yaml" not in output
+    text = (erp / "fixtures" / "create_sales_order.ok.yaml").read_text()
+    assert "/api/v2/sales-orders" in text
+
+
 def test_equal_editions_do_not_differ(erp, tmp_path):
     assert last(call("diff", erp, copied(erp, tmp_path)))["changes"] == 0
 
