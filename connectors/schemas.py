@@ -123,6 +123,13 @@ class ConnectionOut(BaseModel):
     state: str
     problem: dict[str, Any] | None
     checked_at: datetime | None
+    account: dict[str, Any] | None = Field(
+        default=None, description="Whose account it is, {id, name}, as far as the app told."
+    )
+    token_expires_at: datetime | None = None
+    grant_expires_at: datetime | None = Field(
+        default=None, description="When a person has to sign in at the app again, if it said so."
+    )
     installation_id: str | None
     assistant_access: str
     created_at: datetime

@@ -73,16 +73,28 @@ def _walk_again(moving: Moving) -> None:
     """Go the way to the present step once more, along the notes of what was done."""
     target, moving.position = moving.position, 0
     moving.is_restoring = True
+    try:
+        found = _walk_to(moving, target)
+    except EngineError:
+        moving.loops.clear()  # it stops where it stood, and no loop goes on without the item
+        raise
+    finally:
+        moving.position, moving.is_restoring = target, False
+    if not found:
+        moving.loops.clear()
+        moving.park("quarantined", _LOST_WAY)
+    elif moving.loops:
+        moving.until = time.monotonic() + laps.TURN_SECONDS
+
+
+def _walk_to(moving: Moving, target: int) -> bool:
+    """Take one step after the other; tells whether the way led there."""
     while moving.position != target:
         note = None if moving.is_over else moving.notes.get(moving.position)
         if note is None or moving.state != "leased":
-            moving.position = target
-            moving.park("quarantined", _LOST_WAY)
-            break
+            return False
         _pass(moving, moving.step, note)
-    moving.position, moving.is_restoring = target, False
-    if moving.loops:
-        moving.until = time.monotonic() + laps.TURN_SECONDS
+    return True
 
 
 def _pass(moving: Moving, step: Planned, note: Note) -> None:

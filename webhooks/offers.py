@@ -59,8 +59,10 @@ def _own() -> tuple[Offer, ...]:
 
 
 def listing() -> list[Offer]:
-    """Return every known sender, the apps' own first."""
-    return [*(offer for more in MORE for offer in more()), *_own()]
+    """Return every known sender, the apps' own first and instead of ours with the same key."""
+    found = [offer for more in MORE for offer in more()]
+    keys = {offer.key for offer in found}
+    return [*found, *(offer for offer in _own() if offer.key not in keys)]
 
 
 def find(key: str) -> Offer:

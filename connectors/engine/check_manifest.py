@@ -193,8 +193,8 @@ def _addresses(connector: Connector) -> Iterator[tuple[str, str]]:
     for name, text in connector.http.bases.items():
         yield f"/http/bases/{name}", text
     for position, auth in enumerate(connector.auth):
-        if auth.token:
-            yield f"/auth/{position}/token/url", auth.token["url"]
+        if auth.authorize:
+            yield f"/auth/{position}/authorize/url", auth.authorize.url
         for part, steps in (("token", auth.steps), ("refresh", auth.refresh)):
             for step in steps:
                 if step.request.url:

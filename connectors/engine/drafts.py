@@ -41,7 +41,9 @@ class Draft:
         if not values:
             return
         if part == "header":
-            self.headers.update(values)
+            told = {name.lower() for name in values}
+            kept = {name: one for name, one in self.headers.items() if name.lower() not in told}
+            self.headers = {**kept, **values}
         elif part == "query":
             self.query = _set(self.query, values)
         elif part == "form":
@@ -50,6 +52,11 @@ class Draft:
             self.form = _set(self.form or [], values)
         else:
             self._put_json(values)
+
+    def default(self, header: str, value: str) -> None:
+        """Set a header unless it is there, in whatever letters."""
+        if all(name.lower() != header.lower() for name in self.headers):
+            self.headers[header] = value
 
     def _put_json(self, values: Mapping[str, str]) -> None:
         if self.form is not None or self.raw:
@@ -114,7 +121,7 @@ def fill(draft: Draft, template: RequestTemplate, activation: Mapping[str, Any])
     else:
         kind = None
     if kind:
-        draft.headers.setdefault("Content-Type", kind)
+        draft.default("Content-Type", kind)
 
 
 def pairs(document: Any, activation: Mapping[str, Any], at: str) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ def put(draft: Draft, field: KeyField, effect_key: str) -> str:
         return shaped(effect_key, field)
     if not draft.has_json or draft.json is None:
         draft.json = {}
-        draft.headers.setdefault("Content-Type", "application/json")
+        draft.default("Content-Type", "application/json")
     draft.json, key = _with(draft.json, names, shaped(effect_key, field))
     return key
 

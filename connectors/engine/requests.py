@@ -154,7 +154,9 @@ def token_steps(way: Auth | None) -> tuple[TokenStep, ...]:
     """Return the requests in which a token is had; none for ways that work without one."""
     if way is None:
         return ()
-    return signing_in.client_steps(way.token) if way.token is not None else way.steps
+    if way.token is not None and not way.steps:
+        return signing_in.client_steps(way.token)
+    return way.steps
 
 
 def build_identity(connector: Connector, connection: ConnectionValues) -> Request | None:
@@ -189,7 +191,7 @@ def _request(
         else:
             draft.put(part, values)
     if way is not None and way.sign is not None:
-        draft.headers.update(extra)
+        draft.put("header", extra)
         extra = {}
         signing.sign(draft, way.sign, connection)
     return _written(connector, draft, extra)
@@ -211,7 +213,7 @@ def _draft(
     )
     draft.headers = _headers(template.headers, activation)
     fill(draft, template, activation)
-    draft.headers.setdefault("Accept", "application/json")
+    draft.default("Accept", "application/json")
     return draft
 
 

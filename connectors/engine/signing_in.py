@@ -137,8 +137,10 @@ def _is_placed(apply: Mapping[str, Any]) -> bool:
 def _steps(
     one: Mapping[str, Any], token: Mapping[str, Any] | None, readers: Readers
 ) -> tuple[TokenStep, ...]:
-    if token is None or one["kind"] == "oauth2_client":
+    if token is None:
         return ()
+    if one["kind"] == "oauth2_client":
+        return client_steps(token)
     if "steps" in token:
         return tuple(_step(step, one, readers) for step in token["steps"])
     form: dict[str, Any] = {

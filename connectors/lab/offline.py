@@ -15,7 +15,7 @@ from connectors.engine.connector import Action, Trigger
 from connectors.engine.findings import EngineError, Finding, say
 from connectors.engine.fixtures import Fixture
 from connectors.lab import vendor_signing
-from kernel import clock
+from kernel import clock, documents
 from kernel.errors import Problem
 from kernel.http import Failure, Response
 from webhooks import signing
@@ -100,10 +100,11 @@ def _forge(folder: Folder, trigger: Trigger) -> Iterator[tuple[str, list[Finding
         genuine, around = deliveries.of_fixture(value), deliveries.around_of(value)
         filled = {name: str(text) for name, text in value.get("filled", {}).items()}
         other = Given({name: text[::-1] + "x" for name, text in filled.items()})
-        bare = replace(genuine, query=b"", header={"content-type": "application/json"})
         tries = [("forged", genuine, other)]
-        if genuine.query or genuine.header.keys() - {"content-type"}:
-            tries.append(("unsigned", bare, Given(filled)))  # the proof is not in the body
+        steps = documents.dump(_options(trigger).get("steps", []))
+        if b"${header." in steps or b"${query." in steps:  # else the proof stands in the body
+            bare = replace(genuine, query=b"", header={"content-type": "application/json"})
+            tries.append(("unsigned", bare, Given(filled)))
         for name, delivery, given in tries:
             try:
                 deliveries.read(trigger, delivery, given, around)

@@ -215,6 +215,28 @@ def test_a_vendor_that_hands_out_what_is_about_to_end_is_not_asked_each_time(con
     assert vendor.given == 2
 
 
+def test_one_who_was_away_too_long_does_not_overwrite_what_others_brought(
+    connected, vendor, monkeypatch
+):
+    key, _ = connected
+    real, away = tokens.http.send, []
+
+    def send(request):
+        answer = real(request)
+        if "/corp-token" in request.url and not away:
+            away.append(True)  # it stops here for longer than its lease
+            with clock.shifted(seconds=120):
+                tokens._locks.clear()
+                away.append(tokens.ensure(opened(key)).values.token["access"])
+            tokens._locks.clear()
+        return answer
+
+    monkeypatch.setattr(tokens.http, "send", send)
+    got = tokens.ensure(opened(key)).values.token["access"]
+    assert vendor.given == 2
+    assert got == away[1] == "access-2", "what the other brought stays, and both use it"
+
+
 def _ask_many(key, threads, found):
     """What one process does: many threads that all need the token at the same moment."""
     start, one = threading.Event(), opened(key)

@@ -17,7 +17,7 @@ from kernel.database import EVERY, transaction
 from kernel.settings import settings_override
 from marketplace import migrating
 
-BEFORE = "0012"  # the last revision whose flows had one way
+BEFORE = "0014"  # the last revision whose flows had one way
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def app_vendor(app):
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old_store(request, stores, tmp_path):
-    """A database as the edition before had it."""
+    """An empty database, and what takes it back to the edition before, with all that is in it."""
     url = f"sqlite:///{tmp_path}/old.db"
     name = f"yangfan_test_upgrade_{os.getpid()}"
     if request.param == "postgresql":
@@ -40,17 +40,26 @@ def old_store(request, stores, tmp_path):
             admin.execute(text(f"CREATE DATABASE {name}"))
         url = ADMIN_URL.rsplit("/", 1)[0] + f"/{name}"
     with settings_override(database_url=url, owner_database_url=url):
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            config = migrating._config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, BEFORE)
-        engine.dispose()
-        yield url
+        migrating.upgrade()
+        yield lambda: take_back(url)
         database.dispose()
     if request.param == "postgresql":
         with create_engine(ADMIN_URL, isolation_level="AUTOCOMMIT").connect() as admin:
             admin.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+def take_back(url: str) -> None:
+    """Bring the database to the edition before."""
+    database.dispose()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT set_config('app.organization_id', '*', true)"))
+        config = migrating._config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, BEFORE)
+    engine.dispose()
+    assert migrating.current() == BEFORE
 
 
 def put(session, run, **values):
@@ -123,7 +132,7 @@ def test_runs_in_every_state_go_on_after_the_upgrade(old_store):
             note(session, parked, 0, "enough", "filter", "succeeded", output=passed)
             note(session, parked, 1, "erp", "action", "failed", input={"external_no": "x"})
             put(session, cancelled, state="cancelled", next_at=None, finished_at=past)
-        database.dispose()
+        old_store()
         assert migrating.upgrade() == migrating.newest() > BEFORE
         settle("wrk_new")
         states = [run.state for run in runs()]

@@ -10,6 +10,7 @@ from connectors.flow_documents import recipe
 from connectors.tables import Step
 from kernel import clock
 from kernel.database import EVERY, transaction
+from webhooks.tables import EVENT
 
 
 @pytest.fixture
@@ -366,6 +367,32 @@ def test_a_person_leaves_out_an_item(database, app_vendor):
     assert texts(app_vendor) == ["A", "C", "共 2，略过 1"]
     with pytest.raises(NotNow), transaction(EVERY) as session:
         recovery.leave_out_item(session, works.organization_id, run.id)
+
+
+@pytest.mark.parametrize("lines", ["[1]", '"none"'])
+def test_a_way_that_cannot_be_found_again_stops_where_the_run_stood(database, app_vendor, lines):
+    """As when the stored event was damaged: nothing is done anew from the beginning."""
+    works = open_works(
+        app_vendor.url,
+        each("lines", "${event.data.lines}", send("tell", "${item}"), on_item_error="go_on"),
+    )
+    event_id = works.happen(lines=["A", "B", "C"])
+    done = (200, {"ok": True, "message": {
+        "message_no": "1", "channel": "c", "posted_at": "2026-11-22T09:30:02+08:00"
+    }}, {})  # fmt: skip
+    app_vendor.answers += [("messages", *done), ("messages", *done), ("messages", 503, {}, {})]
+    settle()
+    before = runs()[0]
+    assert (before.state, flow_paths.items_of(before.next_step)) == ("waiting", (2,))
+    with transaction(EVERY) as session:
+        body = f'{{"lines": {lines}}}'.encode()
+        session.execute(EVENT.update().where(EVENT.c.id == event_id).values(body=body))
+    with clock.shifted(seconds=60):
+        settle()
+    (run,) = runs()
+    assert (run.state, run.next_step) == ("parked", before.next_step)
+    assert run.say["zh"]
+    assert texts(app_vendor) == []
 
 
 def test_positions_tell_step_and_items():

@@ -34,12 +34,9 @@ FIXTURES = [
 ]
 GENUINE = [(one, fixture) for one, fixture in FIXTURES if "refused" not in fixture.value]
 EVENTFUL = [(one, fixture) for one, fixture in GENUINE if fixture.value.get("events")]
-# DingTalk's robot and Gitee sign a time and no content, which their pages say
-SIGNED = [
-    (one, fixture)
-    for one, fixture in EVENTFUL
-    if fixture.key != "robot_message" and one.key != "gitee"
-]
+# these sign a time and no content, which their pages say
+TIMED = {"dingtalk-robot_message", *(f"gitee-{key}" for key in LIBRARY["gitee"].triggers)}
+SIGNED = [(one, fixture) for one, fixture in EVENTFUL if f"{one.key}-{fixture.key}" not in TIMED]
 
 
 def name_of(value):
@@ -52,11 +49,9 @@ def test_there_are_recipes_in_the_library():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("connector", "key"), RECIPES, ids=name_of)
-def test_every_recipe_is_shown_taking_and_refusing(connector, key):
-    verify = connector.triggers[key].verify
-    alike = {name for name, one in connector.triggers.items() if one.verify == verify}
-    shown = [fixture for one, fixture in FIXTURES if one is connector and fixture.key in alike]
+@pytest.mark.parametrize("key", sorted({one.key for one, _ in RECIPES}))
+def test_every_app_is_shown_taking_and_refusing(key):
+    shown = [fixture for one, fixture in FIXTURES if one.key == key]
     assert any(fixture.value.get("events") for fixture in shown)
     assert any("refused" in fixture.value for fixture in shown)
 

@@ -293,6 +293,26 @@ http: {base: "${settings.base_url}"}
     holds()
 
 
+def test_a_header_has_one_value_in_whatever_letters_it_is_written(built):
+    way = """
+auth:
+  - id: signed
+    kind: sign
+    title: {zh: 签名, en: Signed}
+    fields: {secret: {title: {zh: 密, en: S}, secret: true}}
+    before: {header: {ACCEPT: "*/*"}}
+    sign:
+      steps: [{as: mac, text: "${request.header.content-type} ${request.header.accept}"}]
+      put: {header: {X-Said: "${mac}"}}
+http: {base: "${settings.base_url}"}
+"""
+    body = "headers: {content-type: application/vnd.x+json}\n    json: {a: 1}"
+    sent = built(way, body, connection({"secret": "s"})).headers
+    assert sent["X-Said"] == "application/vnd.x+json */*"
+    assert [name.lower() for name in sent].count("content-type") == 1
+    assert [name.lower() for name in sent].count("accept") == 1
+
+
 @pytest.mark.parametrize(
     ("sign", "words"),
     [

@@ -1,16 +1,21 @@
 """Sources that prove with a recipe: handshakes, what comes in, what is answered or refused."""
 
+import base64
 import copy
 import hashlib
+import hmac
 import json
 from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from factories import identity
 from factories import webhooks as make
 from factories.asgi import ask
+from wechatpy.crypto import WeChatCrypto as OfficialCrypto
 from wechatpy.enterprise.crypto import WeChatCrypto
+from wechatpy.utils import check_signature
 
 from kernel import clock
 from kernel.errors import Invalid
@@ -443,3 +448,65 @@ def test_on_pages(client, integrator):
 @pytest.mark.parametrize("offer", offers._own(), ids=lambda offer: offer.key)
 def test_own_offers_are_good(offer):
     assert checks.check_options(offer.scheme_options) == []
+
+
+def offered(key, filled):
+    """A source for a known sender; gives its door."""
+    values = offers.values_of(key)
+    source = make.in_transaction(
+        lambda session: make.make_source(session, "org_a", filled=filled, **values)
+    )
+    intake.forget()
+    return door_of(source)
+
+
+def test_an_official_account(client):
+    door = offered("wechat-official", {"token": "tok", "aes_key": AES_KEY, "receiver": "wx1"})
+    stamp = str(int(clock.now().timestamp()))
+    mac = hashlib.sha1("".join(sorted(["tok", stamp, "n1"])).encode()).hexdigest()
+    check_signature("tok", mac, stamp, "n1")  # the kit agrees
+    query = {"timestamp": stamp, "nonce": "n1", "signature": mac}
+    assert client.get(f"{door}?{urlencode({**query, 'echostr': 'e'})}").data == b"e"
+    kit = OfficialCrypto("tok", AES_KEY, "wx1")
+    message = (
+        "<xml><MsgType>event</MsgType><Event>subscribe</Event><FromUserName>o</FromUserName></xml>"
+    )
+    body = kit.encrypt_message(message, "n1", stamp)
+    sealed_mac = recipes.read_xml(body.encode())["MsgSignature"]
+    query = urlencode({**query, "encrypt_type": "aes", "msg_signature": sealed_mac})
+    assert client.post(f"{door}?{query}", data=body).data == b"success"
+    assert [event.type for event in make.rows(Event)] == ["wechat_official.event.subscribe"]
+    plain = client.post(f"{door}?{query}", data=message)  # what plain mode would send
+    assert plain.status_code == 401
+
+
+def test_tencent_e_sign(client):
+    key = "0123456789abcdef0123456789abcdef"
+    door = offered("tencent-ess", {"token": "tok", "key": key})
+    text = b'{"MsgId":"m1","MsgType":"FlowStatusChange","MsgData":{"FlowCallbackStatus":4}}'
+    text += bytes([16 - len(text) % 16]) * (16 - len(text) % 16)
+    encryptor = Cipher(algorithms.AES(key.encode()), modes.CBC(key[:16].encode())).encryptor()
+    body = base64.b64encode(encryptor.update(text) + encryptor.finalize())
+    mac = "sha256=" + hmac.new(b"tok", body, hashlib.sha256).hexdigest()
+    answer = client.post(door, data=body, headers={"Content-Signature": mac})
+    assert answer.status_code == 200
+    (event,) = make.rows(Event)
+    assert (event.type, event.dedupe_key) == ("ess.FlowStatusChange", "message:m1")
+    assert client.post(door, data=body).status_code == 401
+
+
+def test_esign(client):
+    door = offered("esign", {"app_secret": "sec"})
+    body = b'{"action":"SIGN_FLOW_COMPLETE","signFlowId":"f1","signFlowStatus":"2"}'
+    mac = hmac.new(b"sec", b"1700000000000" + b"1" + b"2" + body, hashlib.sha256).hexdigest()
+    headers = {"X-Tsign-Open-TIMESTAMP": "1700000000000", "X-Tsign-Open-SIGNATURE": mac}
+    answer = client.post(f"{door}?b=2&a=1", data=body, headers=headers)
+    assert answer.get_json() == {"code": "200", "msg": "success"}
+    assert [event.type for event in make.rows(Event)] == ["esign.SIGN_FLOW_COMPLETE"]
+    assert client.post(f"{door}?b=1&a=2", data=body, headers=headers).status_code == 401
+
+
+def test_an_apps_own_offer_stands_for_ours(monkeypatch):
+    mine = offers.Offer("youzan", SAY, SAY, "recipe", {}, {})
+    monkeypatch.setattr(offers, "MORE", [lambda: [mine]])
+    assert [offer for offer in offers.listing() if offer.key == "youzan"] == [mine]
