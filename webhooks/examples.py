@@ -62,7 +62,7 @@ SCHEMES: Mapping[str, SchemeText] = {
 
 # What a source is proved by that nobody opens by hand.
 POLL = SchemeText(
-    N_("The hub asks the app"), N_("The app sends nothing by itself; the hub asks it."), "clock"
+    N_("The hub asks the app"), N_("Nobody sends here; the hub asks the app."), "clock"
 )
 
 

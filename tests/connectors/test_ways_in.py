@@ -2,8 +2,10 @@
 
 import pytest
 from factories import apps
+from factories.identity import make_member, sign_in
 
 from connectors.engine import check, check_manifest, loader
+from kernel.database import EVERY, transaction
 
 
 def folder(made, tmp_path):
@@ -103,3 +105,29 @@ def test_how_sure_a_part_is_reaches_it(tmp_path):
     assert loader.find("kingdee-k3cloud").auth[0].confidence == "proved"
     rules = loader.find("jushuitan").http.errors
     assert {rule.confidence for rule in rules} == {"documented", "unverified"}
+
+
+@pytest.fixture
+def browser(database, client):
+    """A signed-in owner."""
+    with transaction(EVERY) as session:
+        sign_in(client, session, make_member(session))
+    return client
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("jushuitan", "尚未与厂商核对"),
+        ("kingdee-k3cloud", "依据厂商文档"),
+        ("tencent-ess", "依据厂商文档"),
+    ],
+)
+def test_how_sure_it_is_stands_on_the_page_and_in_the_api(browser, key, words):
+    assert words in browser.get(f"/connectors/{key}").get_data(as_text=True)
+    told = browser.get(f"/api/v1/connectors/{key}").get_json()
+    connector = loader.find(key)
+    assert (told["confidence"], told["source"]) == (connector.confidence, connector.source)
+    assert told["auth"][0]["confidence"] == connector.auth[0].confidence
+    by_key = {one["key"]: one["confidence"] for one in told["actions"]}
+    assert by_key == {name: one.confidence for name, one in connector.actions.items()}
