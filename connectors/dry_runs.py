@@ -62,10 +62,23 @@ def dry_run(
 
     Raises Unfit for a document that cannot be read.
     """
+    moving = begin(organization_id, document, event)
+    keys = [(organization_id, one) for one in flow_documents.connections_in(document)]
+    opened = connections.open_many(session, keys) if keys else {}
+    built: dict[int, dict[str, Any]] = {}
+    while moving.state == "leased":
+        call = stepping.work(moving)
+        if call is not None:
+            _pretend(call, opened.get((organization_id, call.step.connection or "")), built)
+        pauses.pretend(moving)
+    return told(moving, built, [text for one in opened.values() for text in one.secrets])
+
+
+def begin(organization_id: str, document: Any, event: Mapping[str, Any]) -> Moving:
+    """Return a run of a flow document that stands at its first step; raises Unfit."""
     findings = flow_shapes.check_shape(document)
     if findings:
         raise Unfit(findings)
-    recipe = flow_documents.recipe(document)
     moving = Moving(
         organization_id=organization_id,
         id="run_sample",
@@ -74,25 +87,20 @@ def dry_run(
         replay_nonce="",
         effect_nonce="",
         lease_epoch=0,
-        recipe=recipe,
+        recipe=flow_documents.recipe(document),
         activation=stepping.start_activation(_sample_event(document, event)),
     )
-    keys = [(organization_id, one) for one in flow_documents.connections_in(document)]
-    opened = connections.open_many(session, keys) if keys else {}
-    built: dict[int, dict[str, Any]] = {}
     moving.until = float("inf")
-    while moving.state == "leased":
-        call = stepping.work(moving)
-        if call is not None:
-            _pretend(call, opened.get((organization_id, call.step.connection or "")), built)
-        pauses.pretend(moving)
-    secrets = [text for one in opened.values() for text in one.secrets]
-    steps = [_shown(moving, place, built, secrets) for place in _places(moving)]
+    return moving
+
+
+def told(moving: Moving, built: Mapping[int, dict[str, Any]], secrets: list[str]) -> DryRun:
+    """Return how a run went that has come to its end, with the requests it would have sent."""
     return DryRun(
         ok=moving.state in ("succeeded", "skipped"),
         state=moving.state,
         say=moving.say,
-        steps=steps,
+        steps=[_shown(moving, place, built, secrets) for place in _places(moving)],
     )
 
 

@@ -67,14 +67,14 @@ def _finish(moving: "Moving", step: Planned, note: "Note", state: str = "succeed
     leave(moving, step, note)
 
 
-def pretend(moving: "Moving") -> None:
-    """Go past a delay, and past an approval as if it was given: for trying a flow out."""
+def pretend(moving: "Moving", decision: str = "approved") -> None:
+    """Go past a delay, and past an approval as if it was decided: for trying a flow out."""
     if moving.state != "waiting":
         return
     moving.state, moving.cause, moving.say = "leased", None, None
     moving.asks.clear()
     note = moving.note()
-    given = {"decision": "approved", "by": "", "comment": ""} if note.kind == "approval" else {}
+    given = {"decision": decision, "by": "", "comment": ""} if note.kind == "approval" else {}
     note.output = {**note.output, **given, "ended_at": clock.now().isoformat()}
 
 

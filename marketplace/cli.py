@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "marketplace.commands:doctor",
     "org": "identity.cli:org",
     "connector": "connectors.cli:group",
+    "flow": "connectors.flow_cli:group",
     "vocabulary": "catalog.cli:group",
 }
 

@@ -1,4 +1,4 @@
-"""Flow templates: ready-made flows as data, their check, and a rehearsal that sends nothing."""
+"""Flow templates: ready-made flows as data, and their check; connectors.proofs rehearses them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import check_manifest, flow_steps, loader, mapping, requests, schemas
-from connectors.engine.connector import ConnectionValues, Connector
-from connectors.engine.expressions import condition
-from connectors.engine.findings import EngineError, Problem, Say
-from connectors.engine.fixtures import shown
+from connectors.engine import check_manifest, flow_steps, loader, schemas
+from connectors.engine.findings import Problem, Say
 from connectors.engine.schemas import Schema
 from connectors.engine.yaml_lines import read
 from kernel.errors import N_, NotFound
 
 FOLDER = loader.HERE / "flow_templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A rehearsal on the sample event, and what it must give."""
+
+    key: str
+    change: Mapping[str, Any]  # pointers into the event and the values they get
+    without: tuple[str, ...]  # pointers to what the event lacks
+    answers: Mapping[str, Any]  # what actions answer instead of their samples, by step
+    decision: str  # how approvals are decided: approved or refused
+    ends: str  # succeeded, or skipped when a condition or a refusal ends the flow
+    inputs: Mapping[str, Any]  # every action it takes, by path (`lines[0]/erp`), with its input
+    requests: Mapping[str, Any]  # of some of them also the request: method, path, json
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +39,7 @@ class FlowTemplate:
     summary: Say
     document: Mapping[str, Any]
     sample: Mapping[str, Any]
-    expected: Mapping[str, Any]
+    trials: tuple["Trial", ...]  # the first one on the sample as it stands
 
     @property
     def connectors(self) -> tuple[str, ...]:
@@ -36,19 +47,6 @@ class FlowTemplate:
         keys = [self.document["trigger"].get("connector")]
         keys += [step.get("connector") for step in flow_steps.all_steps(self.document["steps"])]
         return tuple(dict.fromkeys(key for key in keys if key))
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """What one step would do: ran, filtered (the flow ends here) or failed."""
-
-    key: str
-    kind: str
-    state: str
-    input: Any = None
-    output: Any = None
-    request: Mapping[str, Any] | None = None
-    say: Say | None = None
 
 
 @cache
@@ -75,7 +73,23 @@ def load(path: Path) -> FlowTemplate:
         summary=value["summary"],
         document={"trigger": value["trigger"], "steps": value["steps"]},
         sample=acceptance["event"],
-        expected=acceptance["requests"],
+        trials=tuple(
+            _trial(one, acceptance.get("answers") or {})
+            for one in ({**acceptance, "key": "sample"}, *acceptance.get("also", ()))
+        ),
+    )
+
+
+def _trial(value: Mapping[str, Any], answers: Mapping[str, Any]) -> Trial:
+    return Trial(
+        key=value["key"],
+        change=value.get("change") or {},
+        without=tuple(value.get("without") or ()),
+        answers={**answers, **(value.get("answers") or {})},
+        decision=value.get("decision", "approved"),
+        ends=value.get("ends", "succeeded"),
+        inputs=value.get("inputs") or {},
+        requests=value.get("requests") or {},
     )
 
 
@@ -95,61 +109,6 @@ def check_flow(document: Any, event_data_schema: Schema | None = None) -> list[P
     if event_data_schema is None:
         event_data_schema = event_schema(document)
     return flow_steps.check_steps(document["steps"], "/steps", flow_steps.Known(event_data_schema))
-
-
-def rehearse(
-    document: Mapping[str, Any],
-    event: Mapping[str, Any],
-    connections: Mapping[str, ConnectionValues] | None = None,
-) -> list[Rehearsed]:
-    """Run a flow on an event without sending anything: actions answer with their samples."""
-    steps: dict[str, Any] = {}
-    done: list[Rehearsed] = []
-    for step in document["steps"]:
-        try:
-            one = _rehearse(step, {"event": event, "steps": steps}, connections or {})
-        except EngineError as no:
-            one = Rehearsed(step["key"], step["kind"], "failed", say=no.say)
-        done.append(one)
-        if one.state != "ran":
-            break
-        steps[step["key"]] = {"input": one.input, "output": one.output}
-    return done
-
-
-def _rehearse(
-    step: Mapping[str, Any],
-    activation: Mapping[str, Any],
-    connections: Mapping[str, ConnectionValues],
-) -> Rehearsed:
-    key, kind = step["key"], step["kind"]
-    if kind == "filter":
-        passes = condition(step["when"], activation)
-        return Rehearsed(key, kind, "ran" if passes else "filtered", output=passes)
-    if kind == "map":
-        return Rehearsed(key, kind, "ran", output=mapping.apply(step["mapping"], activation))
-    connector = loader.find(step["connector"])
-    action = requests.action_of(connector, step["action"])
-    values = mapping.apply(step["input"], activation)
-    connection = connections.get(connector.key) or example_connection(connector)
-    built = requests.build(connector, action.key, values, connection, f"rehearsal-{key}")
-    request = shown(built)
-    for name in request["headers"]:
-        if name.lower() in ("authorization", "x-api-key"):
-            request["headers"][name] = "•••"
-    return Rehearsed(key, kind, "ran", values, action.sample["output"], request)
-
-
-def example_connection(connector: Connector) -> ConnectionValues:
-    """Return connection values good enough to build a request that is never sent."""
-    properties = connector.settings.get("properties", {})
-    settings = {
-        name: one.get("default", "https://app.example.com" if name == "base_url" else None)
-        for name, one in properties.items()
-    }
-    auth = connector.auth_by_id(None)
-    fields = dict.fromkeys(auth.fields, "example") if auth else {}
-    return ConnectionValues(settings, auth.id if auth else None, fields, {"access": "example"})
 
 
 _SHAPE: dict[str, Any] = {
