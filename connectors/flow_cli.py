@@ -27,7 +27,7 @@ def prove(keys: tuple[str, ...], is_all: bool, language: str) -> None:  # noqa: 
         chosen = [*flow_templates.all().values()] if is_all else [*map(flow_templates.find, keys)]
     except NotFound as no:
         known = ", ".join(flow_templates.all())
-        raise click.ClickException(f"{no.detail % no.params} ({known})") from no
+        raise click.ClickException(f"{(no.detail or no.title) % no.params} ({known})") from no
     proved = [proofs.prove(one) for one in chosen]
     for one in proved:
         click.echo(f"{'FAIL' if one.problems else 'ok  '} {one.key} ({one.trials})")

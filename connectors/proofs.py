@@ -76,7 +76,8 @@ def event_schema(document: Mapping[str, Any]) -> Schema | None:
 
 
 def _check(template: FlowTemplate) -> Iterator[Problem]:
-    schema, keys = event_schema(template.document), {key: key for key in template.connectors}
+    schema: Any = event_schema(template.document)
+    keys = {key: key for key in template.connectors}
     document = flow_documents.from_template(template.document, keys)
     for found in flow_checks.check(document, schema, keys):
         yield Problem(found["pointer"], found["say"])

@@ -1,4 +1,4 @@
-"""Rehearsals: a flow taken the whole way on an event without anybody's connections; nothing is sent.
+"""Rehearsals: a flow taken the whole way on an event, without connections; nothing is sent.
 
 The run is the real one. Actions answer with their samples or what they are told to, delays pass at
 once, and approvals are decided as one says.
@@ -41,9 +41,7 @@ def rehearse(
     return dry_runs.told(moving, built, [])
 
 
-def _answer(
-    call: Call, answers: Mapping[str, Any], built: dict[int, dict[str, Any]]
-) -> None:
+def _answer(call: Call, answers: Mapping[str, Any], built: dict[int, dict[str, Any]]) -> None:
     moving = call.moving
     try:
         connector, action = action_of(call.step.connector or "", call.step.action or "")

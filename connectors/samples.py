@@ -18,7 +18,12 @@ def event_for(
     """Return an event that a flow document may be tried on; its data is {} when nobody has one."""
     trigger = document.get("trigger") or {}
     wanted = trigger.get("event") or ""
-    for template in flow_templates.all().values():
+    source = trigger.get("connector")
+    ranked = sorted(
+        flow_templates.all().values(),
+        key=lambda one: one.document["trigger"].get("connector") != source,
+    )  # the same app's first
+    for template in ranked:
         is_asked_for = template_key in (None, template.key)
         if is_asked_for and template.document["trigger"]["event"] == wanted:
             return dict(template.sample)

@@ -1,6 +1,6 @@
 """Flow templates: ready-made flows as data, and their check; connectors.proofs rehearses them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,9 +37,17 @@ class FlowTemplate:
     key: str
     title: Say
     summary: Say
+    stated: str  # what the template says of its own fields and codes: documented or unverified
+    source: str | None  # who says so
     document: Mapping[str, Any]
     sample: Mapping[str, Any]
     trials: tuple["Trial", ...]  # the first one on the sample as it stands
+
+    @property
+    def confidence(self) -> str:
+        """Say `unverified` when anything it uses is not yet checked with its vendor."""
+        found = {self.stated, *_confidences(self.document)}
+        return "unverified" if "unverified" in found else "documented"
 
     @property
     def connectors(self) -> tuple[str, ...]:
@@ -71,6 +79,8 @@ def load(path: Path) -> FlowTemplate:
         key=value["key"],
         title=value["title"],
         summary=value["summary"],
+        stated=value.get("confidence", "documented"),
+        source=value.get("source"),
         document={"trigger": value["trigger"], "steps": value["steps"]},
         sample=acceptance["event"],
         trials=tuple(
@@ -91,6 +101,16 @@ def _trial(value: Mapping[str, Any], answers: Mapping[str, Any]) -> Trial:
         inputs=value.get("inputs") or {},
         requests=value.get("requests") or {},
     )
+
+
+def _confidences(document: Mapping[str, Any]) -> Iterator[str]:
+    trigger = document["trigger"]
+    connector = loader.library().get(trigger.get("connector", ""))
+    if connector is not None:
+        yield connector.triggers[trigger["trigger"]].confidence
+    for step in flow_steps.all_steps(document["steps"]):
+        if step["kind"] == "action":
+            yield loader.find(step["connector"]).actions[step["action"]].confidence
 
 
 def event_schema(document: Mapping[str, Any]) -> Schema | None:
