@@ -386,3 +386,21 @@ def test_a_new_organization_sees_what_to_do_first(database, client):
     assert "/flows/new" in text(client.get("/flows"))
     assert "/connections/new" in text(client.get("/connections"))
     assert "/flows" in text(client.get("/runs"))
+
+
+def test_ready_made_flows_say_what_is_not_yet_checked(database, client):
+    with transaction(EVERY) as session:
+        sign_in(client, session, make_member(session, make_organization(session)))
+    page = text(client.get("/flows/new"))
+    for template in flow_templates.all().values():
+        assert f"/flows/new?template={template.key}" in page
+    unsure = [t for t in flow_templates.all().values() if t.confidence == "unverified"]
+    assert page.count("尚未与厂商核对") == len(unsure) > 0
+
+
+def test_a_ready_made_flow_may_begin_with_an_event_of_any_app(database, client):
+    with transaction(EVERY) as session:
+        sign_in(client, session, make_member(session, make_organization(session)))
+    page = client.get("/flows/new?template=contract-signed-to-chat")
+    assert page.status_code == 200
+    assert "合同签完通知并建履约任务" in text(page)
