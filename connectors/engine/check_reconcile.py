@@ -69,6 +69,7 @@ def _paging(place: str, one: Reconcile) -> Iterator[tuple[str, Problem]]:
     """Every page must be asked for by its name, and objects only since a time."""
     asked = str(one.request.path) + documents.dump(one.request.query).decode()
     asked += documents.dump(one.request.json).decode()
+    asked += documents.dump(one.request.form).decode()
     if "next" in one.page["object"] and "look.page" not in asked:
         text = say(
             "写了 next，请求里就要用 ${look.page} 取下一页",
