@@ -92,7 +92,7 @@ def request_of(connector: Connector, fixture: Fixture) -> Request:
         way, given = connection_of(fixture), value.get("input", {})
         if step_of(fixture) == "redeliver":
             return requests.build_redelivery(connector, look, way, given, value["look"]["id"])
-        return requests.build_list(connector, look, way, given, value.get("look", {}))
+        return requests.build_list(connector, look, way, given, asked_with(fixture, look))
     action = requests.action_of(connector, fixture.key)
     return requests.build(
         connector,
@@ -144,6 +144,12 @@ def reconcile_of(connector: Connector, fixture: Fixture) -> Reconcile | None:
     """Return how the fixture's trigger looks for missing events; None when it is no such look."""
     trigger = connector.triggers.get(fixture.key) if fixture.kind == "reconcile" else None
     return trigger.reconcile if trigger else None
+
+
+def asked_with(fixture: Fixture, look: Reconcile) -> Mapping[str, Any]:
+    """Return what the request reads: what a fixture leaves out is null, as on a first page."""
+    names = ("page", "token") if look.every else ("page",)
+    return dict.fromkeys(names) | dict(fixture.value.get("look", {}))
 
 
 def step_of(fixture: Fixture) -> str:
@@ -249,7 +255,7 @@ def check_look(connector: Connector, fixture: Fixture) -> list[Finding]:
     look = reconcile_of(connector, fixture)
     assert look is not None
     if step_of(fixture) == "list":
-        asked = fixture.value.get("look", {})
+        asked = asked_with(fixture, look)
         answer = answers.read_list(connector, look, asked, outcome_of(fixture))
     else:
         answer = answers.read_redelivery(connector, look, outcome_of(fixture))

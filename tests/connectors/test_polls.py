@@ -387,6 +387,47 @@ def test_a_poll_that_could_not_work_is_told(tmp_path, poll, words):
     assert any(words in one for one in told), told
 
 
+def test_a_list_may_be_asked_for_with_a_form(tmp_path):
+    asked = {"from": "${look.since}", "page": {"value": "${look.page}", "default": "1"}}
+    request = {"method": "POST", "path": "/sales", "form": asked}
+    listed = {"request": request, "items": "${body.sales}", "next": {"value": "${body.next}"}}
+    folder = tmp_path / "till"
+    folder.mkdir()
+    stated = yaml.safe_dump(manifest(list=listed), allow_unicode=True)
+    (folder / "manifest.yaml").write_text(stated)
+    assert [one.plain("en") for one in check.check(folder) if one.rule == "C01"] == []
+    (folder / "manifest.yaml").write_text(stated.replace("look.since", "look.until"))
+    told = [one.plain("en") for one in check.check(folder) if one.rule == "C01"]
+    assert any("look.since" in one for one in told), told
+
+
+@pytest.mark.parametrize(
+    ("page", "is_sound"), [("${int(look.page)}", False), ('${int(coalesce(look.page, "1"))}', True)]
+)
+def test_a_fixtures_first_page_is_null_as_it_is_when_the_app_is_asked(tmp_path, page, is_sound):
+    stated = manifest()
+    listed = stated["triggers"]["sale"]["poll"]["list"]
+    listed["request"]["query"]["page"] = {"value": page, "default": 1}
+    folder = tmp_path / "till"
+    (folder / "fixtures").mkdir(parents=True)
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(stated, allow_unicode=True))
+    example = {
+        "reconcile": "sale",
+        "connection": {"auth": "key", "fields": {"key": "example"}},
+        "look": {"since": "2026-11-22T01:00:00Z", "until": "2026-11-22T02:00:00Z"},
+        "request": {
+            "method": "GET",
+            "url": "https://till.example/sales?from=1795309200&page=1&to=1795312800",
+            "headers": {"Accept": "application/json", "X-Key": "example"},
+        },
+        "response": {"status": 200, "json": {"sales": [], "page": 1, "more": False}},
+        "page": {"items": [], "next": None},
+    }
+    (folder / "fixtures" / "sale.list.yaml").write_text(yaml.safe_dump(example))
+    told = [one.plain("en") for one in check.check(folder) if "sale.list" in one.file]
+    assert (told == []) is is_sound, told
+
+
 def test_a_poll_has_neither_a_signature_nor_a_webhook(tmp_path):
     stated = manifest()
     stated["triggers"]["sale"]["verify"] = {"scheme": "github"}
