@@ -37,6 +37,7 @@ from webhooks.errors import SourcePaused, UnknownSource
 from webhooks.events import Accepted, NewEvent
 from webhooks.memory import Memory, NotInMemory
 from webhooks.openings import POSTED, Asked
+from webhooks.recipes import Heavy
 from webhooks.recipes.reading import Reply
 from webhooks.tables import Event
 
@@ -160,7 +161,11 @@ def examine(
     """
     source = find_source(token, from_memory=from_memory)
     bodies.check_size(headers, raw, may_be_empty=source.scheme == openings.RECIPE)
-    opened = openings.open_request(source, asked, headers, raw, clock.now())
+    now = clock.now()
+    try:
+        opened = openings.open_request(source, asked, headers, raw, now, is_brief=from_memory)
+    except Heavy:
+        raise NotInMemory from None  # it holds a thread, and not the event loop
     if opened.once is not None:
         if from_memory:
             raise NotInMemory  # the store is asked, which a thread may wait for

@@ -51,11 +51,20 @@ class RecipeRefused(BadSignature):
 
 
 def open_request(
-    source: OpenSource, asked: Asked, headers: Mapping[str, str], raw: bytes, now: datetime
+    source: OpenSource,
+    asked: Asked,
+    headers: Mapping[str, str],
+    raw: bytes,
+    now: datetime,
+    *,
+    is_brief: bool = False,
 ) -> Opening:
-    """Prove and open what came at a source; raises Problems for what is refused."""
+    """Prove and open what came at a source; raises Problems for what is refused.
+
+    With `is_brief`, raises Heavy when that would take long.
+    """
     if source.scheme == RECIPE:
-        return _by_recipe(source, asked, headers, raw, now)
+        return _by_recipe(source, asked, headers, raw, now, is_brief=is_brief)
     verified = signing.verify(
         source.scheme, raw, headers, source.secrets, source.scheme_options, now
     )
@@ -74,7 +83,13 @@ def _opened(source: OpenSource, body: bytes, headers: Mapping[str, str]) -> Open
 
 
 def _by_recipe(
-    source: OpenSource, asked: Asked, headers: Mapping[str, str], raw: bytes, now: datetime
+    source: OpenSource,
+    asked: Asked,
+    headers: Mapping[str, str],
+    raw: bytes,
+    now: datetime,
+    *,
+    is_brief: bool,
 ) -> Opening:
     options = source.scheme_options
     try:
@@ -83,6 +98,7 @@ def _by_recipe(
             Delivery(asked.method, asked.path, asked.query, headers, raw),
             source.given,
             Surroundings(now),
+            is_brief=is_brief,
         )
     except Refused as refused:
         raise RecipeRefused(refused, reading.refusal(options)) from None

@@ -5,6 +5,7 @@ import copy
 import hashlib
 import hmac
 import json
+import threading
 from datetime import timedelta
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from wechatpy.utils import check_signature
 
 from kernel import clock
 from kernel.errors import Invalid
+from marketplace.front import Front
 from tests.webhooks.recipes import vectors
 from webhooks import fillings, intake, nonces, offers, recipes, refusals, sources
 from webhooks.recipes import options as checks
@@ -90,8 +92,6 @@ def post(request, app, client):
         return lambda door, query, body, **h: client.post(
             f"{door}?{query}", data=body, headers={"content-type": "text/xml", **h}
         )
-    from marketplace.front import Front
-
     front = Front(app)
     return lambda door, query, body, **h: ask(
         front, f"{door}?{query}", [body],
@@ -171,6 +171,29 @@ def test_a_refusal_in_the_senders_words(post):
     _, door = opened(options)
     answer = post(door, *sealed(token="wrong"))
     assert (answer.status_code, answer.get_json()) == (403, {"code": "FAIL"})
+
+
+def test_a_heavy_recipe_is_run_by_a_thread(app, monkeypatch):
+    large = [{"as": "large", "text": "${body}" * 40}, {"as": "h", "hash": "md5", "of": "${large}"}]
+    proof = {"equal": ["${secret.token}", "${query.token}"]}
+    _, door = opened(
+        {"secrets": {"token": {"title": SAY}}, "steps": [*large, proof]}, {"token": "tok"}
+    )
+    threads = []
+    examine = intake.examine
+
+    def watched(*given, **named):
+        found = examine(*given, **named)
+        threads.append((threading.current_thread(), named.get("from_memory", False)))
+        return found
+
+    monkeypatch.setattr(intake, "examine", watched)
+    body = json.dumps({"type": "a.b", "data": {"text": "x" * 30_000}}).encode()
+    first = ask(Front(app), f"{door}?token=tok", [body])
+    again = ask(Front(app), f"{door}?token=tok", [body])
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert [is_inline for _, is_inline in threads] == [False, False]
+    assert threading.main_thread() not in {thread for thread, _ in threads}
 
 
 def test_handshake_over_get(client):

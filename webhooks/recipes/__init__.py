@@ -8,9 +8,9 @@ what a recipe may know is handed in. docs/recipes.md has the language, decision 
 from webhooks.recipes.checking import check, check_condition, check_text
 from webhooks.recipes.running import is_so, run
 from webhooks.recipes.texts import read_xml
-from webhooks.recipes.values import Pairs, Refused, Surroundings, find, text
+from webhooks.recipes.values import Heavy, Pairs, Refused, Surroundings, find, text
 
 __all__ = [
-    "Pairs", "Refused", "Surroundings", "check", "check_condition", "check_text", "find", "is_so",
-    "read_xml", "run", "text",
+    "Heavy", "Pairs", "Refused", "Surroundings", "check", "check_condition", "check_text", "find",
+    "is_so", "read_xml", "run", "text",
 ]  # fmt: skip

@@ -16,7 +16,9 @@ from webhooks.recipes.values import Refused, broken
 
 MIN_BITS, MAX_BITS = 1024, 8192
 KEY_IS = ("text", "base64", "base64_43", "hex", "sha256_of")
-_ARMOUR = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END [A-Z0-9 ]{1,40}-----", re.S)
+MAX_KEY_BYTES = 32 * 1024
+_HEAD = re.compile(rb"-----BEGIN [A-Z0-9 ]{1,40}-----")
+_FOOT = re.compile(rb"-----END [A-Z0-9 ]{1,40}-----")
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -94,6 +96,9 @@ def _check_size(bits: int) -> None:
 
 
 def _der(given: bytes) -> bytes:
-    match = _ARMOUR.search(given)
-    inside = match[2] if match else given
+    if len(given) > MAX_KEY_BYTES:
+        raise _unreadable()
+    head = _HEAD.search(given)
+    foot = _FOOT.search(given, head.end()) if head else None
+    inside = given[head.end() : foot.start()] if head and foot else given
     return base64.b64decode(b"".join(inside.split()), validate=True)

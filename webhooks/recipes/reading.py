@@ -13,6 +13,7 @@ from webhooks.recipes.values import Missing, Refused, Surroundings
 
 MAX_TRIES = 8
 MAX_REPLY_BYTES = 64 * 1024
+BRIEF_WORK = 512 * 1024  # bytes; the slowest steps handle so many in less than 100 ms
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 
 Options = Mapping[str, Any]
@@ -59,11 +60,25 @@ class Given:
     before: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(options: Options, delivery: Delivery, given: Given, around: Surroundings) -> Read:
+def read(
+    options: Options,
+    delivery: Delivery,
+    given: Given,
+    around: Surroundings,
+    *,
+    is_brief: bool = False,
+) -> Read:
     """Return what a delivery says, or the answer to a handshake; raises Refused.
 
     Secrets that were replaced a while ago are tried as well; which one fits is told to nobody.
+    With `is_brief` it raises Heavy rather than taking longer than an event loop may be held.
     """
+    most = BRIEF_WORK if is_brief else values.MAX_WORK
+    with values.bounded_work(most, is_brief=is_brief):
+        return _read_any_way(options, delivery, given, around)
+
+
+def _read_any_way(options: Options, delivery: Delivery, given: Given, around: Surroundings) -> Read:
     reason: Refused | None = None
     for filled in _ways(given):
         try:
@@ -201,7 +216,9 @@ def _filled(document: Any, found: Mapping[str, Any]) -> Any:
         return document
     alone = values.pieces(document)
     if len(alone) == 1 and isinstance(alone[0], tuple):
-        return values.plain(values.find(alone[0], found))
+        value = values.find(alone[0], found)
+        values.spend(len(values.as_bytes(value)))
+        return values.plain(value)
     return values.text(document, found).decode("utf-8", "replace")
 
 

@@ -27,6 +27,7 @@ from webhooks.recipes.values import (
     mismatch,
     pairs_of,
     path_of,
+    spend,
     text,
 )
 
@@ -103,10 +104,12 @@ def _pairs(word: Any, step: Step, values: Values, around: Surroundings) -> bytes
             given = find(path_of(source), values)
         except Missing:
             continue  # a request without parameters of this kind
+        spend(16 * len(given))
         for name, value in pairs_of(given):
             if name in drop or (only is not None and name not in only):
                 continue
             written = b"" if value is None else as_bytes(value)
+            spend(len(written))
             if not written and word.get("skip_empty"):
                 continue
             key = name.lower() if word.get("lower") else name
@@ -167,7 +170,10 @@ def _xor(word: Any, step: Step, values: Values, around: Surroundings) -> bytes: 
 
 
 def _decode(word: Any, step: Step, values: Values, around: Surroundings) -> bytes:  # noqa: ARG001
-    return undo(text(step["of"], values), word)
+    raw = text(step["of"], values)
+    if word in ("percent", "form"):
+        spend(len(raw))  # these are slow
+    return undo(raw, word)
 
 
 def _encode(word: Any, step: Step, values: Values, around: Surroundings) -> bytes:  # noqa: ARG001
@@ -181,6 +187,7 @@ def _encode(word: Any, step: Step, values: Values, around: Surroundings) -> byte
 
 def _parse(word: Any, step: Step, values: Values, around: Surroundings) -> Any:  # noqa: ARG001
     raw = text(step["of"], values)
+    spend((2 if word == "json" else 7) * len(raw))  # objects take longer to build than bytes
     if word == "json":
         try:
             return documents.parse(raw)

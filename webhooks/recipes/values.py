@@ -2,7 +2,9 @@
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,6 +14,7 @@ from typing import Any
 from kernel import documents
 
 MAX_BYTES = 2 << 20
+MAX_WORK = 24 << 20  # bytes that a run, or all tries at one delivery, may handle
 MAX_REFERENCES = 60
 MAX_TEMPLATE = 4000
 # What the owner gave rather than the sender: when it is not there, the recipe is at fault.
@@ -69,6 +72,49 @@ class Missing(Refused):
             super().__init__("signature_missing", f"缺少 {name}", f"{name} is missing")
 
 
+class Heavy(Exception):  # noqa: N818 - nothing is wrong, it only takes a thread
+    """A run would take longer than whoever waits for it here has."""
+
+
+@dataclass
+class _Left:
+    """What is left of the bytes that may be handled."""
+
+    count: int
+    is_brief: bool
+
+
+_left: ContextVar[_Left | None] = ContextVar("recipe_work_left", default=None)
+
+
+@contextmanager
+def bounded_work(most: int = MAX_WORK, *, is_brief: bool = False) -> Iterator[None]:
+    """Let what is run inside handle so many bytes in all; within another bound, that one counts.
+
+    Beyond it steps refuse, or raise Heavy when the bound `is_brief`.
+    """
+    if _left.get() is not None:
+        yield
+        return
+    token = _left.set(_Left(most, is_brief))
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def spend(count: int) -> None:
+    """Count bytes that are handled; raises Refused or Heavy when there were too many."""
+    left = _left.get()
+    if left is None:
+        return
+    left.count -= count
+    if left.count < 0:
+        if left.is_brief:
+            raise Heavy
+        raise mismatch("要处理的内容太多", "There is too much to work on")
+
+
 def mismatch(zh: str, en: str) -> Refused:
     """Return the refusal of something that was sent."""
     return Refused("signature_mismatch", zh, en)
@@ -124,6 +170,7 @@ def find(path: Path, values: Mapping[str, Any]) -> Any:
 
 def _part(value: Any, name: str) -> Any:
     if isinstance(value, Pairs):
+        spend(len(value))
         found = [one for key, one in value if key == name]
         return found[0] if len(found) == 1 else _NOTHING
     if isinstance(value, Mapping):
@@ -186,6 +233,7 @@ def text(template: str, values: Mapping[str, Any], *, optional: bool = False) ->
         size += len(part)
         if size > MAX_BYTES:
             raise too_large()
+        spend(len(part))
         found.append(part)
     return b"".join(found)
 

@@ -1,6 +1,7 @@
 """Whatever comes, a recipe gives values or refuses; a recipe that was checked is not at fault."""
 
 import json
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from tests.webhooks.recipes import vectors
 from webhooks import recipes
-from webhooks.recipes import checking, running
+from webhooks.recipes import checking, reading, running
+from webhooks.recipes import values as values_of_recipes
+from webhooks.recipes.options import check_options
 
 NOW = vectors.at(1_700_000_000)
 ROOTS = {
@@ -250,3 +253,61 @@ def test_surroundings_default_to_real_randomness():
 
 def test_every_operation_is_in_the_grammar():
     assert set(checking._GRAMMAR) | {"pairs"} == {*running.VALUES, *running.CHECKS}
+
+
+def _again(step, count=36):
+    return [{"as": f"h{number}", **step} for number in range(count)]
+
+
+_LARGE = {"as": "large", "text": "${body}" * 31}
+HEAVY = {
+    "hash": ([_LARGE, *_again({"hash": "sha512", "of": "${large}"})], b"a" * 64_000),
+    "xor": ([_LARGE, *_again({"xor": ["${large}", "${large}"]})], b"a" * 64_000),
+    "percent": ([_LARGE, *_again({"decode": "percent", "of": "${large}"})], b"%41" * 21_000),
+    "xml": (_again({"parse": "xml", "of": "<a>${body}</a>"}), b"<b/>" * 15_000),
+    "json": (_again({"parse": "json", "of": "[${body}1]"}), b"[1]," * 15_000),
+    "form": (_again({"parse": "form", "of": "${body}"}), b"a=%41%41%41%41%41%41&" * 900),
+    "pairs": (
+        [{"as": "all", "parse": "json", "of": "${body}"},
+         *_again({"pairs": {"of": ["all"] * 50, "only": ["none"]}})],
+        json.dumps({str(number): 1 for number in range(5000)}).encode(),
+    ),
+}  # fmt: skip
+
+
+def _delivered(steps, body, **more):
+    proof = {"equal": ["${secret.key}", "${body}"]}
+    options = {"secrets": {"key": {"title": {"zh": "值", "en": "Value"}}}, "steps": [*steps, proof]}
+    assert not check_options(options)
+    delivery = reading.Delivery("POST", "/in/x", b"", {}, body)
+    given = reading.Given({"key": "new"}, {"key": "old"})
+    return reading.read(options, delivery, given, NOW, **more)
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_heavy_recipe_never_holds_up_the_loop(name):
+    started = time.process_time()
+    with pytest.raises(recipes.Heavy):
+        _delivered(*HEAVY[name], is_brief=True)
+    assert time.process_time() - started < 0.3
+
+
+@pytest.mark.parametrize("name", ["hash", "xor", "percent", "pairs"])
+def test_what_all_tries_handle_is_bounded(name):
+    with pytest.raises(recipes.Refused) as refused:
+        _delivered(*HEAVY[name])
+    assert "too much" in refused.value.say["en"]
+
+
+def test_an_answer_is_bounded_before_it_is_written():
+    said = {"json": ["${body}"] * 9000}
+    with values_of_recipes.bounded_work(), pytest.raises(recipes.Refused):
+        reading.reply(said, {"body": {"a": "b" * 60_000}}, NOW)
+
+
+def test_a_key_of_many_beginnings_is_refused_at_once():
+    step = {"rsa_verify": "sha256", "key": "${body}", "of": "x", "signature": "YQ=="}
+    started = time.process_time()
+    with pytest.raises(recipes.Refused):
+        recipes.run([step], {"body": b"-----BEGIN A-----" * 60_000}, NOW)
+    assert time.process_time() - started < 0.5
