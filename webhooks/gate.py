@@ -22,6 +22,7 @@ from webhooks.intake import Judged, Received
 from webhooks.letters import Answer, Letter
 from webhooks.memory import NotInMemory
 from webhooks.openings import Asked
+from webhooks.recipes.reading import ALONE
 
 _logger = log.get_logger(__name__)
 BODY = "yangfan.body"  # where in the scope the whole body is, if whoever stands in front read it
@@ -32,6 +33,7 @@ _PATH = "/in/"
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
+    (b"content-security-policy", ALONE.encode()),
 ]
 
 Scope = MutableMapping[str, Any]

@@ -208,6 +208,33 @@ def test_handshake_over_get(client):
     assert client.head(f"{door}?{urlencode(query)}").data == b""
 
 
+@pytest.mark.parametrize(
+    "kind", ["text/html", "text/javascript", "image/svg+xml", "application/xhtml+xml"]
+)
+def test_an_answer_is_never_a_page_or_a_script(client, post, kind):
+    echo = {
+        "when": {"has": "query.echo"},
+        "reply": {"text": "${query.echo}", "content_type": kind},
+    }
+    options = {**OPTIONS, "handshake": [echo]}
+    assert [place for place, _ in checks.check_options(options)] == [
+        "/handshake/0/reply/content_type"
+    ]
+    source, door = opened({**OPTIONS, "handshake": [{**echo, "reply": {"text": "${query.echo}"}}]})
+
+    def kept_from_before(session):
+        session.get(Source, ("org_a", source.id)).scheme_options = options
+
+    make.in_transaction(kept_from_before)
+    intake.forget()
+    query = urlencode({"echo": "<script>alert(1)</script>"})
+    for answer in (client.get(f"{door}?{query}"), post(door, query, b"")):
+        assert answer.data == b"<script>alert(1)</script>"
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "sandbox" in answer.headers["content-security-policy"]
+
+
 def test_get_at_other_doors_is_as_before(client):
     source = make.in_transaction(lambda s: make.make_source(s, "org_a", scheme="none"))
     answer = client.get(door_of(source))

@@ -166,8 +166,9 @@ def _check_reply(
     if type(status) is not int or not least <= status <= least + (99 if least == 200 else 199):
         found.say(f"{pointer}/status", f"须为 {least} 起的状态码", f"A status from {least} on")
     kind = said.get("content_type")
-    if kind is not None and not re.fullmatch(r"[a-z]+/[a-z0-9.+-]+(; charset=utf-8)?", str(kind)):
-        found.say(f"{pointer}/content_type", "内容类型写得不对", "This is no content type")
+    if kind is not None and not reading.is_content_type(kind):
+        listed = ", ".join(sorted(reading.CONTENT_TYPES))
+        found.say(f"{pointer}/content_type", f"只能是：{listed}", f"It must be one of: {listed}")
     if "text" in said and "json" in said:
         found.say(pointer, "text 和 json 只能有一个", "Either text or json")
     if "steps" in said:

@@ -15,6 +15,10 @@ MAX_TRIES = 8
 MAX_REPLY_BYTES = 64 * 1024
 BRIEF_WORK = 512 * 1024  # bytes; the slowest steps handle so many in less than 100 ms
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
+# An answer holds what a stranger sent, at the hub's own address: it is never a page or a script.
+CONTENT_TYPES = frozenset({"text/plain", "application/json", "text/xml", "application/xml"})
+# said with every answer of a recipe, for browsers that were led here
+ALONE = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 Options = Mapping[str, Any]
 
@@ -204,7 +208,19 @@ def reply(said: Mapping[str, Any], found: Mapping[str, Any], around: Surrounding
         body, kind = values.text(said.get("text", ""), found), TEXT
     if len(body) > MAX_REPLY_BYTES:
         raise values.too_large()
-    return Reply(status, body, said.get("content_type", kind))
+    return Reply(status, body, _content_type(said.get("content_type"), kind))
+
+
+def _content_type(stated: Any, kind: str) -> str:
+    return stated if is_content_type(stated) else kind
+
+
+def is_content_type(stated: Any) -> bool:
+    """Tell whether an answer may call itself so."""
+    if not isinstance(stated, str):
+        return False
+    name, _, rest = stated.partition(";")
+    return name in CONTENT_TYPES and rest in ("", " charset=utf-8")
 
 
 def _filled(document: Any, found: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from webhooks import gate, intake
 from webhooks.errors import EventsRejected
 from webhooks.intake import Received
 from webhooks.openings import RECIPE, Asked, RecipeRefused
-from webhooks.recipes.reading import Reply
+from webhooks.recipes.reading import ALONE, Reply
 
 blueprint = Blueprint("intake", __name__)
 _CHUNK = 64 * 1024
@@ -59,6 +59,7 @@ def prove(token: str) -> Response:
 def _reply(reply: Reply) -> Response:
     response = Response(reply.body, reply.status, content_type=reply.content_type)
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = ALONE
     return response
 
 
