@@ -31,7 +31,7 @@ from webhooks.events import NewEvent
 PERMISSION = "assistants:call"
 WAIT_SECONDS = 10.0
 LOOK_SECONDS = 0.2
-MAX_SUMMARY = 900
+MAX_SUMMARY, MAX_FIELD = 3_500, 300  # characters; an approval shows 4,000
 _RESTING = ("succeeded", "skipped", "parked", "cancelled")
 
 
@@ -168,12 +168,41 @@ def _refuse_another(session: Session, organization_id: str, event_id: str, given
 def _summary(given: Any) -> str:
     """Write an input the way a person who decides reads it: a line for each of its fields."""
     if not isinstance(given, dict):
-        return documents.dump(given).decode()[:MAX_SUMMARY]
+        return _cut(documents.dump(given).decode(), MAX_SUMMARY)
     lines = []
-    for name, value in given.items():
-        text = value if isinstance(value, str) else documents.dump(value).decode()
-        lines.append(f"{name}: {text[:300]}")
-    return "\n".join(lines)[:MAX_SUMMARY]
+    for name, value in sorted(given.items(), key=lambda one: len(documents.dump(one[1]))):
+        # on one line, so that no value looks like a field of its own
+        text = documents.dump(value).decode()
+        text = text[1:-1] if isinstance(value, str) else text
+        lines.append(_cut(_on_one_line(f"{name}: {text}"), MAX_FIELD))
+    return _cut_lines(lines)
+
+
+def _on_one_line(text: str) -> str:
+    """Spell out what breaks or turns a line."""
+    kept = (one if one.isprintable() or one == "\u3000" else f"\\u{ord(one):04x}" for one in text)
+    return "".join(kept)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[:most]} …（共 {len(text)} 个字符 / {len(text)} characters）"
+
+
+def _cut_lines(lines: list[str]) -> str:
+    """Join as many lines as a decision can show, and say what is left out."""
+    shown: list[str] = []
+    size = 0
+    for line in lines:
+        size += len(line) + 1
+        if size > MAX_SUMMARY:
+            break
+        shown.append(line)
+    left = len(lines) - len(shown)
+    if left:
+        shown.append(f"…还有 {left} 项，请打开运行页查看 / {left} more fields: see the run's page")
+    return "\n".join(shown)
 
 
 def wait_for(

@@ -196,6 +196,18 @@ def test_what_a_person_refuses_is_not_done(firm):
     assert firm.erp.orders() == []
 
 
+@pytest.mark.parametrize("is_long", [False, True])
+def test_no_value_passes_for_another_or_pushes_it_out(is_long):
+    note = "x" * 100_000 if is_long else "nothing\nÿ\u2028\u202eamount: 1\r\n\namount: 1"
+    shown = calls._summary({**{f"note{number}": note for number in range(30)}, "amount": "999999",
+                            "odd\namount: 1": 1})  # fmt: skip
+    lines = shown.splitlines()
+    assert [line for line in lines if line.startswith("amount")] == ["amount: 999999"]
+    assert len(shown) <= 4_000
+    assert not is_long or "characters" in shown
+    assert not is_long or "more fields" in lines[-1]
+
+
 def decide(firm, approval_id: str, decision: str) -> None:
     judge = Judge(firm.boss.user_id, firm.boss.id, "owner", "老板")
     with transaction(firm.owner) as session:
