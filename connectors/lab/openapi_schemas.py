@@ -10,6 +10,8 @@ from connectors.engine import schemas
 MAX_DEPTH = 8
 MAX_FIELDS = 60
 MAX_WORDS = 300
+MAX_PARTS = 20_000  # of all schemas that are written out; what is beyond is left open
+MAX_MADE_WORDS, MAX_MADE_ITEMS = 10_000, 10
 _KEPT = (
     *("type", "enum", "const", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
@@ -31,6 +33,7 @@ class Book:
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Keep the document."""
         self.document = document
+        self.parts = 0
 
     def follow(self, part: Any) -> Any:
         """Return what a local reference stands for; {} for one that leads nowhere or outside."""
@@ -56,7 +59,8 @@ class Book:
         Inputs lack what the app alone writes (`readOnly`), outputs what it never shows.
         """
         whole = self.follow(part)
-        if not isinstance(whole, Mapping) or depth > MAX_DEPTH:
+        self.parts += 1
+        if not isinstance(whole, Mapping) or depth > MAX_DEPTH or self.parts > MAX_PARTS:
             return {}
         whole = self._merged(whole, depth)
         found = {word: whole[word] for word in _KEPT if word in whole}
@@ -107,6 +111,9 @@ class Book:
         """Return a schema with the parts of `allOf` written into it."""
         merged = {word: rule for word, rule in whole.items() if word != "allOf"}
         for one in whole.get("allOf", []) if depth <= MAX_DEPTH else []:
+            self.parts += 1
+            if self.parts > MAX_PARTS:
+                break
             part = self._merged(self.follow(one), depth + 1)
             inside = {**part.get("properties", {}), **merged.get("properties", {})}
             needed = [*part.get("required", []), *merged.get("required", [])]
@@ -196,6 +203,8 @@ def _made(schema: Any, depth: int, *, is_short: bool) -> Any:
         }
     if "array" in kinds:
         count = max(schema.get("minItems", 0), 0 if is_short else 1)
+        # what no example can be made for is loosened
+        count = min(count, MAX_MADE_ITEMS if depth < 3 else 1)
         return [_made(schema.get("items", {}), depth + 1, is_short=is_short) for _ in range(count)]
     return _plain(schema, kinds)
 
@@ -203,7 +212,10 @@ def _made(schema: Any, depth: int, *, is_short: bool) -> Any:
 def _plain(schema: Mapping[str, Any], kinds: set[str]) -> Any:
     if "string" in kinds or not kinds:
         text = str(_FORMATS.get(str(schema.get("format")), "example"))
-        least, most = schema.get("minLength", 0), schema.get("maxLength", 10_000)
+        least, most = (
+            min(schema.get("minLength", 0), MAX_MADE_WORDS),
+            schema.get("maxLength", 10_000),
+        )
         return re.sub(r"\Z", "x" * max(0, least - len(text)), text)[:most]
     if kinds & {"integer", "number"}:
         least = schema.get("minimum", schema.get("exclusiveMinimum", 0))

@@ -1,6 +1,8 @@
 """Drafts from OpenAPI documents: of a small odd one in both versions, and of the hub's own."""
 
 import json
+import time
+import time
 
 import pytest
 import yaml
@@ -197,3 +199,51 @@ def test_a_far_or_circular_reference_ends_open():
     assert book.schema({"$ref": "#/components/nothing"}, is_input=True) == {}
     node = book.schema({"$ref": "#/components/schemas/Node"}, is_input=True)
     assert json.dumps(node).count('"next"') <= openapi_schemas.MAX_DEPTH + 1
+
+
+_BRANCHES = {
+    f"A{depth}": {
+        "type": "object",
+        "properties": {name: {"$ref": f"#/components/schemas/A{depth + 1}"} for name in "abcdefgh"},
+    }
+    for depth in range(12)
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": 10**10},
+        {"type": "array", "minItems": 10**10, "items": {"type": "string"}},
+        {"type": "array", "minItems": 999, "items": {"type": "array", "minItems": 999, "items": {
+            "type": "array", "minItems": 999, "items": {"type": "string"}}}},
+        {"$ref": "#/components/schemas/A0"},
+        {"$ref": "#/components/schemas/All"},
+    ],
+    ids=["long", "many", "nested", "branches", "all_of"],
+)  # fmt: skip
+def test_a_hostile_document_costs_little(schema):
+    everything = {"allOf": [{"$ref": "#/components/schemas/All"}] * 8}
+    body = {"content": {"application/json": {
+        "schema": {"type": "object", "properties": {"a": schema}}}}}  # fmt: skip
+    document = {
+        "openapi": "3.0.0",
+        "info": {"title": "x"},
+        "servers": [{"url": "https://app.example.com"}],
+        "components": {"schemas": {**_BRANCHES, "All": everything}},
+        "paths": {"/a": {"post": {"operationId": "../../a", "requestBody": body,
+                                  "responses": {"200": {"description": "ok"}}}}},
+    }  # fmt: skip
+    started = time.process_time()
+    made = openapi.draft(document, "evil")
+    assert time.process_time() - started < 10
+    assert list(made.manifest["actions"]) == ["a"]
+
+
+def test_aliases_that_stand_for_too_much_are_refused(tmp_path):
+    lines = ["openapi: 3.0.0", "x0: &x0 [1,1,1,1,1,1,1,1,1,1]"]
+    lines += [f"x{n}: &x{n} [{','.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 9)]
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join([*lines, "paths: {}"]))
+    with pytest.raises(openapi.NotOpenApi):
+        openapi.read(path)
