@@ -7,6 +7,7 @@ takes time happens in threads of its own, so that no event has to wait for an as
 
 import asyncio
 import importlib
+from collections import Counter
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +21,10 @@ from webhooks.gate import Asgi, Receive, Scope, Send, headers
 
 PATH = "/mcp"
 WAITING = 64  # requests that may be under way in one process
+WAITING_EACH = 24  # of one organization, so that it leaves room for the others
+
+
+_BUSY = (503, "busy", "Too many requests are under way; try again in a moment")
 
 
 class Door:
@@ -32,6 +37,7 @@ class Door:
         self._runs: asyncio.Task[None] | None = None
         self._starts = asyncio.Lock()
         self._under_way = 0
+        self._of_each: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what comes to /mcp."""
@@ -42,12 +48,20 @@ class Door:
         if refused is not None:
             await _answer(send, *refused)
             return
+        mine = caller.get()[0].organization_id
+        if self._of_each[mine] >= WAITING_EACH:
+            await _answer(send, *_BUSY)
+            return
         self._under_way += 1
+        self._of_each[mine] += 1
         try:
             manager = await self._started()
             await manager.handle_request(scope, receive, send)
         finally:
             self._under_way -= 1
+            self._of_each[mine] -= 1
+            if not self._of_each[mine]:
+                del self._of_each[mine]
 
     async def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
         """Return why this request is not served; when it is, its caller is known."""
@@ -55,7 +69,10 @@ class Door:
         if not _is_our_page(found.get("origin", "")):
             return 403, "origin", "Pages of other sites may not call this address"
         if self._under_way >= WAITING:
-            return 503, "busy", "Too many requests are under way; try again in a moment"
+            return _BUSY
+        if scope["method"] != "POST":
+            # a GET asks for a stream: nothing is ever said in one, and it would stay for good
+            return 405, "method_not_allowed", "Send requests by POST; there is no stream to read"
         language = _language(scope, found)
         secret = keyholders.of_header(found.get("authorization", ""))
         held = Holder()
@@ -107,6 +124,8 @@ async def _answer(send: Send, status: int, code: str, words: str) -> None:
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
     ]
+    if status == 405:
+        told.append((b"allow", b"POST"))
     if status == 401:
         told.append((b"www-authenticate", b'Bearer realm="yangfan"'))
     await send({"type": "http.response.start", "status": status, "headers": told})

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx2
@@ -18,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from connectors import approvals
 from connectors.approvals import Judge
-from connectors.assistants import access, calls
+from connectors.assistants import access, calling, calls, door
 from connectors.tables import Approval, Flow, Run
 from kernel.database import EVERY, transaction
 from marketplace.front import Front
@@ -293,6 +294,50 @@ def test_whoever_cannot_prove_who_they_are_is_refused(firm, headers, status):
     accept = {"Accept": "application/json, text/event-stream"}
     answer = httpx2.post(f"{firm.url}/mcp", json=body, headers={**accept, **headers})
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+def test_no_stream_stays_open(firm, method):
+    sent = {"Authorization": f"Bearer {firm.key}", "Accept": "text/event-stream"}
+    answer = httpx2.request(method, f"{firm.url}/mcp", headers=sent, timeout=5)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_one_organizations_calls_leave_room_for_others(firm, monkeypatch):
+    go_on, waiting = threading.Event(), threading.Semaphore(0)
+
+    def slow(*_):
+        waiting.release()
+        go_on.wait(20)
+        return calls.Told({"state": "done"})
+
+    monkeypatch.setattr(calls, "call", slow)
+    monkeypatch.setattr(door, "WAITING_EACH", 9)
+    with transaction(EVERY) as session:
+        other = make_api_key(session, make_organization(session, slug="others"))
+    sent = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "anything", "arguments": {}}}  # fmt: skip
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+
+    def ask(key, what):
+        headers = {**sent, "Authorization": f"Bearer {key}"}
+        return httpx2.post(f"{firm.url}/mcp", headers=headers, json=what, timeout=30)
+
+    with ThreadPoolExecutor(10) as many:
+        asked = [many.submit(ask, firm.key, body) for _ in range(9)]
+        try:
+            for _ in range(calling.THREADS_EACH):
+                assert waiting.acquire(timeout=10)
+            assert ask(other, listing).status_code == 200
+            until = time.monotonic() + 10
+            while ask(firm.key, listing).status_code != 503 and time.monotonic() < until:
+                pass
+            assert ask(firm.key, listing).status_code == 503
+        finally:
+            go_on.set()
+        assert [one.result().status_code for one in asked] == [200] * 9
+    assert ask(firm.key, listing).status_code == 200
 
 
 def test_no_sender_can_say_what_an_assistant_asked_for(firm):
