@@ -23,9 +23,10 @@ from identity import audit
 from identity.principals import Principal
 from kernel import documents, http, ids, queue
 from kernel.database import reading, transaction
-from kernel.errors import N_, Conflict, Forbidden, NotFound
+from kernel.errors import N_, Conflict, Forbidden, NotFound, TooLarge
 from kernel.settings import settings
-from webhooks import dedupe, events
+from webhooks import dedupe, events, quotas
+from webhooks.envelopes import MAX_BYTES
 from webhooks.events import NewEvent
 
 PERMISSION = "assistants:call"
@@ -140,7 +141,10 @@ def _put_down(
         body=documents.dump(body),
         dedupe_key=dedupe.short(f"assistant:{key}") if key else None,
     )
-    with transaction(organization_id) as session:
+    if len(event.body) > MAX_BYTES:
+        raise TooLarge(detail=N_("The data may have %(limit)s bytes (1 MiB)"), limit=MAX_BYTES)
+    quotas.learn_for(organization_id)
+    with quotas.admit(organization_id, None, 1), transaction(organization_id) as session:
         flow = wiring.ensure(session, tool, who.user_id)
         if flow.state != "active":
             raise Conflict(detail=N_("Somebody paused what this tool does"), code="tool_paused")

@@ -22,8 +22,9 @@ from connectors.approvals import Judge
 from connectors.assistants import access, calling, calls, door
 from connectors.tables import Approval, Flow, Run
 from kernel.database import EVERY, transaction
+from kernel.settings import settings_override
 from marketplace.front import Front
-from webhooks import drain
+from webhooks import drain, quotas
 from webhooks.tables import Event
 
 ORDER = {
@@ -207,6 +208,24 @@ def test_no_value_passes_for_another_or_pushes_it_out(is_long):
     assert len(shown) <= 4_000
     assert not is_long or "characters" in shown
     assert not is_long or "more fields" in lines[-1]
+
+
+def test_calls_count_as_events_and_have_their_size(firm, monkeypatch):
+    tool = firm.name("create_sales_order")
+    quotas.forget()
+    with settings_override(quota_per_minute=1, quota_burst=2, quota_per_day=1000):
+        found = [
+            firm.use(tool, {"input": {**ORDER, "external_no": f"SO-{number}"}})[0]
+            for number in range(3)
+        ]
+    quotas.forget()
+    assert [one["state"] for one in found][:2] == ["waits_for_approval"] * 2
+    assert found[2]["code"] == "organization_minute_quota"
+    assert len(rows(Event)) == 2
+    monkeypatch.setattr(calls, "MAX_BYTES", 100)
+    told, is_error = firm.use(tool, {"input": ORDER})
+    assert is_error
+    assert told["code"] == "too_large"
 
 
 def decide(firm, approval_id: str, decision: str) -> None:
