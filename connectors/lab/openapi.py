@@ -16,12 +16,11 @@ import yaml
 from connectors.engine import schemas
 from connectors.engine.findings import EngineError, Say, say
 from connectors.engine.mapping_nodes import OPERATORS
-from connectors.lab.openapi_schemas import Book, example, fitting
+from connectors.lab.openapi_schemas import Book, example, fitting, is_too_much
 from kernel import documents
 from kernel.errors import Problem
 
 MAX_BYTES = 16 << 20
-MAX_NODES = 2_000_000
 MAX_ACTIONS = 50
 EFFECTS = {"get": "read", "post": "create", "put": "upsert", "patch": "update", "delete": "delete"}
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -54,7 +53,7 @@ def read(path: Path) -> dict[str, Any]:
     except (Problem, yaml.YAMLError, UnicodeDecodeError, RecursionError) as broken:
         text = str(broken).splitlines()[0]
         raise NotOpenApi(say(f"文件读不懂：{text}", f"The file cannot be read: {text}")) from broken
-    if _is_too_much(document):
+    if is_too_much(document):
         raise NotOpenApi(say("文件的别名展开后太大", "Its aliases stand for too much"))
     version = str(document.get("openapi", "")) if isinstance(document, dict) else ""
     if not version.startswith("3.") or not isinstance(document.get("paths"), dict):
@@ -66,17 +65,6 @@ def read(path: Path) -> dict[str, Any]:
         )
     found: dict[str, Any] = document
     return found
-
-
-def _is_too_much(document: Any) -> bool:
-    """Tell whether a document is too large once its YAML aliases are written out."""
-    waiting, count = [document], 0
-    while waiting and count <= MAX_NODES:
-        one = waiting.pop()
-        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
-        count += len(inner)
-        waiting.extend(inner)
-    return count > MAX_NODES
 
 
 def draft(document: Mapping[str, Any], key: str, only: tuple[str, ...] = ()) -> Draft:

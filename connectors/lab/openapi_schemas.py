@@ -10,6 +10,7 @@ from connectors.engine import schemas
 MAX_DEPTH = 8
 MAX_FIELDS = 60
 MAX_WORDS = 300
+MAX_NODES = 2_000_000  # of a document whose aliases are written out
 MAX_PARTS = 20_000  # of all schemas that are written out; what is beyond is left open
 MAX_MADE_WORDS, MAX_MADE_ITEMS = 10_000, 10
 _KEPT = (
@@ -25,6 +26,17 @@ _FORMATS = {
     "uuid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
 }
 _JOINED = ("anyOf", "oneOf")
+
+
+def is_too_much(document: Any) -> bool:
+    """Tell whether a document is too large once its YAML aliases are written out."""
+    waiting, count = [document], 0
+    while waiting and count <= MAX_NODES:
+        one = waiting.pop()
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        count += len(inner)
+        waiting.extend(inner)
+    return count > MAX_NODES
 
 
 class Book:
