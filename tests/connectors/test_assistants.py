@@ -221,7 +221,7 @@ def test_calls_count_as_events_and_have_their_size(firm, monkeypatch):
     quotas.forget()
     assert [one["state"] for one in found][:2] == ["waits_for_approval"] * 2
     assert found[2]["code"] == "organization_minute_quota"
-    assert len(rows(Event)) == 2
+    assert len(rows(Approval)) == 2
     monkeypatch.setattr(calls, "MAX_BYTES", 100)
     told, is_error = firm.use(tool, {"input": ORDER})
     assert is_error
