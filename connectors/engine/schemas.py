@@ -130,6 +130,11 @@ def _type(error: Any) -> Say:
 
 def _extra(error: Any) -> Say:
     names = "、".join(_QUOTED.findall(error.message)) or "?"
+    if " " in names:  # what stands behind a comma in YAML's {…} becomes a field of its own
+        return say(
+            f"不认识的字段：{names}（花括号里带逗号的文字要加引号）",
+            f"Unknown fields: {names} (in braces, a text with a comma needs quotes)",
+        )
     return say(f"不认识的字段：{names}", f"Unknown fields: {names}")
 
 
