@@ -179,6 +179,8 @@ def _words(error: Any, schema: Schema) -> Say:
     if name in _LIMITS:
         zh, en = _LIMITS[name]
         limit = _at(schema, error.schema_path)
+        if name == "minLength" and limit == "1":
+            return say("还没有填写，请填写", "This is still empty; please fill it in")
         return say(f"{zh}：{limit}", f"{en}: {limit}") if limit else say(zh, en)
     return say("不符合要求的任何一种形式", "This fits none of the allowed forms")
 
