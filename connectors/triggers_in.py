@@ -1,5 +1,6 @@
 """Doors for an app's events: a webhook source that belongs to a connection's trigger."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from connectors.tables import Connection
 from kernel.errors import NotFound
 from webhooks import sources
 from webhooks.offers import Offer
+
+# what proves nothing is no known sender, and is chosen where its weakness is explained
+_OFFERED = ("recipe", "hmac", "standard_webhooks", "github", "token")
 
 
 @dataclass(frozen=True)
@@ -70,34 +74,53 @@ def _known(connection: Connection, trigger: Trigger) -> dict[str, str]:
 
 
 def offers() -> Sequence[Offer]:
-    """Return the apps whose deliveries can be taken as soon as their secrets are filled in."""
+    """Return the apps whose deliveries can be taken as soon as their secrets are known.
+
+    Those of a recipe ask for theirs; for the others one is made, or the app's own is entered.
+    """
     return [offer for one in loader.library().values() for offer in _offers_of(one)]
 
 
 def _offers_of(connector: Connector) -> list[Offer]:
     """Return one offer for each address that an app sends to; triggers may share one."""
-    found: list[Offer] = []
-    seen: list[Mapping[str, object]] = []
+    return [
+        _offer(connector, keys, is_first=number == 0)
+        for number, keys in enumerate(_doors(connector))
+    ]
+
+
+def _doors(connector: Connector) -> list[list[str]]:
+    """Return the triggers of each address: those proved alike, whose types are read alike."""
+    found: dict[str, list[str]] = {}
     for key, trigger in connector.triggers.items():
-        if not deliveries.uses_recipe(trigger) or trigger.verify in seen:
+        if trigger.every or trigger.verify["scheme"] not in _OFFERED:
             continue
-        seen.append(trigger.verify)
-        config = triggers.source_config(connector, key)
-        title = connector.title if len(seen) == 1 else _joined(connector, trigger)
-        found.append(
-            Offer(
-                key=connector.key if len(seen) == 1 else f"{connector.key}/{key}",
-                title=title,
-                text=connector.summary,
-                scheme=config["scheme"],
-                scheme_options=config["scheme_options"],
-                rules=config["type_rules"],
-                connector_key=connector.key,
-                trigger_key=key,
-                confidence=trigger.confidence,
-            )
-        )
-    return found
+        # a recipe names its types itself
+        origin = None if deliveries.uses_recipe(trigger) else trigger.type_from
+        found.setdefault(json.dumps([trigger.verify, origin], sort_keys=True), []).append(key)
+    return list(found.values())
+
+
+def _offer(connector: Connector, keys: Sequence[str], *, is_first: bool) -> Offer:
+    trigger = connector.triggers[keys[0]]
+    config = triggers.source_config(connector, keys[0])
+    rules = config["type_rules"]
+    if not deliveries.uses_recipe(trigger):
+        # where triggers share an address, only what they say alike holds for all that comes there
+        others = [triggers.rules_of(connector.triggers[key]) for key in keys]
+        rules = {k: v for k, v in rules.items() if all(one.get(k) == v for one in others)}
+    is_whole = is_first and (deliveries.uses_recipe(trigger) or "fixed" not in trigger.type_from)
+    return Offer(
+        key=connector.key if is_first else f"{connector.key}/{keys[0]}",
+        title=connector.title if is_whole else _joined(connector, trigger),
+        text=connector.summary,
+        scheme=config["scheme"],
+        scheme_options=config["scheme_options"],
+        rules=rules,
+        connector_key=connector.key,
+        trigger_key=keys[0],
+        confidence=trigger.confidence,
+    )
 
 
 def _joined(connector: Connector, trigger: Trigger) -> dict[str, str]:

@@ -251,7 +251,11 @@ def _sample_problems(connector: Connector, trigger: Trigger) -> list[Problem]:
     wrong: list[Problem] = []
     for one in fired:
         if not triggers.matches(trigger, one.type):
-            text = say(f"样例的类型是 {one.type}", f"The sample's type is {one.type}")
+            text = say(
+                f"样例的类型读作 {one.type}，触发器写的是 {trigger.event}：请改 event 或 type_from",
+                f"The sample's type reads as {one.type}, but the trigger says {trigger.event}: "
+                "correct event or type_from",
+            )
             wrong.append(Problem("/body", text))
         if schema is not None:
             wrong += schemas.problems(schema, one.data, f"/body{trigger.data or ''}")

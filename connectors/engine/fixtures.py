@@ -226,8 +226,11 @@ def check_answer(connector: Connector, fixture: Fixture) -> list[Finding]:
         fixture.finding(
             "C05",
             say(
-                f"回应应读作 {name} = {getattr(answer, name)}",
-                f"The response reads as {name} = {getattr(answer, name)}",
+                f"回应读作 {name} = {getattr(answer, name)}，样例写的是 {wanted[name]}："
+                "请照应用的原样记录回应（连同信封），或改 envelope、errors",
+                f"The response reads as {name} = {getattr(answer, name)}, the fixture says "
+                f"{wanted[name]}: record it as the app sends it, envelope and all, or correct "
+                "envelope or errors",
             ),
             f"/answer/{name}",
         )

@@ -130,6 +130,11 @@ def _type(error: Any) -> Say:
 
 def _extra(error: Any) -> Say:
     names = "、".join(_QUOTED.findall(error.message)) or "?"
+    if " " in names:  # what stands behind a comma in YAML's {…} becomes a field of its own
+        return say(
+            f"不认识的字段：{names}（花括号里带逗号的文字要加引号）",
+            f"Unknown fields: {names} (in braces, a text with a comma needs quotes)",
+        )
     return say(f"不认识的字段：{names}", f"Unknown fields: {names}")
 
 
@@ -174,6 +179,8 @@ def _words(error: Any, schema: Schema) -> Say:
     if name in _LIMITS:
         zh, en = _LIMITS[name]
         limit = _at(schema, error.schema_path)
+        if name == "minLength" and limit == "1":
+            return say("还没有填写，请填写", "This is still empty; please fill it in")
         return say(f"{zh}：{limit}", f"{en}: {limit}") if limit else say(zh, en)
     return say("不符合要求的任何一种形式", "This fits none of the allowed forms")
 

@@ -149,32 +149,40 @@ def sample_data(connector: Connector, trigger_key: str) -> Mapping[str, Any]:
 
 
 def labels(connector: Connector, language: str) -> dict[str, str]:
-    """Return what the connector's schemas call their fields, in one language."""
+    """Return what the connector's schemas call their fields, in one language.
+
+    A field inside another stands there as `outer.name` too: a customer's name is not an item's.
+    """
     found: dict[str, str] = {}
-    waiting: list[Any] = [schema_of(one) for one in connector.triggers.values()]
-    waiting += [one.output for one in connector.actions.values()]
-    waiting += [one.input for one in connector.actions.values()]
+    waiting: list[tuple[str, Any]] = [
+        *(("", schema_of(one)) for one in connector.triggers.values()),
+        *(("", one.output) for one in connector.actions.values()),
+        *(("", one.input) for one in connector.actions.values()),
+    ]
     while waiting:
-        node = waiting.pop()
+        outer, node = waiting.pop()
         if isinstance(node, Mapping):
-            for name, one in node.get("properties", {}).items():
+            named = node.get("properties", {})
+            for name, one in named.items():
                 if isinstance(one, Mapping) and "x-title" in one:
-                    found[name] = one["x-title"][language]
-            waiting.extend(node.values())
+                    found[name] = found[f"{outer}.{name}"] = one["x-title"][language]
+            waiting.extend(named.items())
+            waiting.extend((outer, one) for key, one in node.items() if key != "properties")
         elif isinstance(node, list):
-            waiting.extend(node)
+            waiting.extend((outer, one) for one in node)
     return found
 
 
-def example(value: Any, names: Mapping[str, str]) -> str:
-    """Return a short one-line picture of a call for the page."""
+def example(value: Any, names: Mapping[str, str], outer: str = "") -> str:
+    """Return a short one-line picture of a call, or of its field `outer`, for the page."""
     if isinstance(value, dict):
         if value.keys() <= {"value", "currency", "unit_code"}:
             return " ".join(str(one) for one in value.values())
         return " · ".join(
-            f"{names.get(key, key)} {example(one, names)}" for key, one in list(value.items())[:8]
+            f"{names.get(f'{outer}.{key}') or names.get(key, key)} {example(one, names, key)}"
+            for key, one in list(value.items())[:8]
         )
     if isinstance(value, list):
-        shown = " / ".join(example(one, names) for one in value[:3])
+        shown = " / ".join(example(one, names, outer) for one in value[:3])
         return f"[{shown}{' …' if len(value) > 3 else ''}]"
     return str(value)

@@ -118,9 +118,9 @@ def serve(app: Shown, call: Call) -> Answer:
             app.emit({"trigger": form.get("trigger"), "count": form.get("count", 1)})
         elif call.path == "/_page/behaviour":
             app.behave({"mode": form.get("mode"), "seconds": 5})
-        back = "/?lang=en" if form.get("lang") == "en" else "/"
+        back = f"/?lang={form['lang']}" if form.get("lang") in ("en", "zh") else "/"
         return Answer(303, b"", {"Location": back})
-    language = "en" if call.query.get("lang") == "en" else "zh"
+    language = _spoken(call)
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": POLICY,
@@ -139,6 +139,12 @@ def _own_page_only(call: Call) -> None:
         raise refusal(403, "OTHER_SITE", "The form does not come from this page")
 
 
+def _spoken(call: Call) -> str:
+    """Return the language that was asked for, else the one the browser names first."""
+    wish = call.query.get("lang") or call.headers.get("accept-language", "")
+    return "en" if wish.lower().startswith("en") else "zh"
+
+
 def page(app: Shown, language: str) -> str:
     """Return the page in one language."""
 
@@ -147,7 +153,7 @@ def page(app: Shown, language: str) -> str:
 
     connector = app.connector
     title = escape(connector.title[language])
-    other = "/" if language == "en" else "/?lang=en"
+    other = "/?lang=zh" if language == "en" else "/?lang=en"
     parts = [
         "<!doctype html>",
         f'<html lang="{"zh-CN" if language == "zh" else "en"}"><head><meta charset="utf-8">',
@@ -233,7 +239,7 @@ def _received(app: Shown, language: str, word: Any) -> str:
     body = "".join(
         f"<tr><td>{_time(row['at'])}</td><td>{escape(actions[row['action']].title[language])}</td>"
         f"<td class='number'>{escape(_number(row['answer']))}</td>"
-        f"<td>{escape(_content(row['body'], names))}</td>"
+        f"<td class='content'>{escape(_content(row['body'], names))}</td>"
         f'<td class="right">{row["count"]}</td></tr>'
         for row in rows
     )
@@ -254,7 +260,7 @@ def _emissions(app: Shown, language: str, word: Any) -> str:
     body = "".join(
         f"<tr><td>{_time(row['at'])}</td>"
         f"<td>{escape(app.connector.triggers[row['trigger']].title[language])}</td>"
-        f"<td>{escape(_content(row['body'], names))}</td>"
+        f"<td class='content'>{escape(_content(row['body'], names))}</td>"
         f"<td>{escape(STATES[row['state']][language])}</td>"
         f'<td class="right">{row["tries"]}</td></tr>'
         for row in rows

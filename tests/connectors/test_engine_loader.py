@@ -122,3 +122,14 @@ def test_schema_problems_speak_plainly_with_their_limits():
     assert "时间" in found["/at"]["zh"]
     assert "整数" in found["/lines/0/n"]["zh"]
     assert "x" in found[""]["en"]
+
+
+def test_an_empty_text_and_a_torn_one_are_called_by_their_names():
+    schema = {"type": "object", "properties": {"q": {"type": "string", "minLength": 1}}}
+    (found,) = schemas.problems(schema, {"q": ""})
+    assert found.say["en"] == "This is still empty; please fill it in"
+    named = {**schema, "additionalProperties": False}
+    (found,) = schemas.problems(named, {"q": "x", "and tells when.": None})
+    assert "needs quotes" in found.say["en"]
+    (found,) = schemas.problems(named, {"q": "x", "extra": 1})
+    assert "needs quotes" not in found.say["en"]

@@ -564,3 +564,18 @@ def test_every_connector_that_looks_has_a_vendor_that_lists_and_sends_again(tmp_
         assert not reconcile.delivery(look.plan, page.body[0]).is_failed
     finally:
         running.close()
+
+
+def test_the_page_follows_the_browser_until_somebody_chooses(vendors):
+    shop = vendors["demo-shop"]
+    english = {"Accept_Language": "en-GB,en;q=0.9"}
+    assert '<html lang="en">' in talk(shop, "GET", "/", **english)[1]
+    assert '<html lang="zh-CN">' in talk(shop, "GET", "/?lang=zh", **english)[1]
+    assert '<html lang="zh-CN">' in talk(shop, "GET", "/")[1]
+
+
+def test_an_items_name_is_not_a_customers():
+    names = vendor_answers.labels(loader.find("demo-erp"), "en")
+    shown = vendor_answers.example({"customer": {"name": "A"}, "lines": [{"name": "B"}]}, names)
+    assert "Customer name A" in shown
+    assert "Item name B" in shown

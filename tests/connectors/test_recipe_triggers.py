@@ -172,6 +172,15 @@ def test_known_senders_are_offered():
     assert known["dingtalk/robot_message"].confidence == "unverified"
 
 
+def test_apps_that_sign_without_a_recipe_are_offered_too():
+    known = {offer.key: offer for offer in offers.listing()}
+    assert {"github", "shopify", "stripe", "gitlab"} <= set(known)
+    shopify = known["shopify"]
+    assert (shopify.scheme, shopify.asks) == ("hmac", [])
+    assert shopify.connector_key == "shopify"
+    assert len([one for one in known.values() if one.connector_key == "github"]) == 1
+
+
 @pytest.mark.usefixtures("database")
 def test_a_connection_fills_in_what_it_knows(database):
     fields = {"corp_id": "ww1", "secret": "example"}

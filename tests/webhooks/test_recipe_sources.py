@@ -560,3 +560,16 @@ def test_an_apps_own_offer_stands_for_ours(monkeypatch):
     mine = offers.Offer("youzan", SAY, SAY, "recipe", {}, {})
     monkeypatch.setattr(offers, "MORE", [lambda: [mine]])
     assert [offer for offer in offers.listing() if offer.key == "youzan"] == [mine]
+
+
+def test_a_plainly_signing_sender_takes_the_apps_own_secret(client, integrator, monkeypatch):
+    options = {"header": "x-signature", "algorithm": "sha256", "encoding": "hex"}
+    mine = offers.Offer("plain", SAY, SAY, "hmac", options, {"from": "fixed", "value": "a.b"})
+    monkeypatch.setattr(offers, "MORE", [lambda: [mine]])
+    token = identity.csrf_of(client, "/sources")
+    form = client.get("/sources/new?offer=plain").get_data(as_text=True)
+    assert 'name="secret"' in form
+    values = {"offer": "plain", "secret": "secret-of-the-app", "csrf_token": token}
+    assert client.post("/sources", data=values).status_code == 200
+    (source,) = make.rows(Source)
+    assert sources.secret_of(source) == "secret-of-the-app"

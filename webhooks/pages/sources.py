@@ -84,7 +84,9 @@ def _wish() -> dict[str, Any]:
     if key:
         offer = offers.find(key)
         name = typed("name") or localized(offer.title)
-        return {"name": name, "filled": _filled(offer.asks), **offers.values_of(key)}
+        secret = None if offer.scheme == RECIPE else _secret()
+        filled = _filled(offer.asks)
+        return {"name": name, "filled": filled, "secret": secret, **offers.values_of(key)}
     return {
         "name": typed("name") or typed("scheme"),
         "scheme": typed("scheme"),
