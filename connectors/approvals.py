@@ -160,6 +160,11 @@ def _settle(
     now = store_now(session)
     if approval.state != "open" or run is None:
         raise _decided(approval)
+    if judge is not None and approval.deadline_at <= now:
+        raise NotNow(
+            N_("The deadline is over, so nobody can decide this any more"),
+            N_("The flow goes on in a moment as it says for this case."),
+        )
     approval.state, approval.decided_at, approval.next_at = state, now, None
     approval.comment = comment or None
     if judge is not None:

@@ -41,7 +41,8 @@ def load(folder: Path) -> tuple[list[Fixture], list[Finding]]:
     """Return a folder's fixtures and what is wrong with files that are none."""
     found: list[Fixture] = []
     wrong: list[Finding] = []
-    for path in sorted((folder / "fixtures").glob("*")):
+    # a pipe in the folder would keep whoever opens it waiting for ever
+    for path in sorted(one for one in (folder / "fixtures").glob("*") if not one.is_fifo()):
         name = f"fixtures/{path.name}"
         try:
             lines = read(path)

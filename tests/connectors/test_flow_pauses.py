@@ -310,6 +310,9 @@ def test_a_deadline_decides(database, app_vendor):
     settle()
     assert approvals.sweep() == 0
     with clock.shifted(seconds=3_700):
+        with pytest.raises(NotNow) as over:  # also before anybody has looked for deadlines
+            decide(works, works.person(), which=rows(Approval)[1].id)
+        assert "deadline" in over.value.title.lower()
         assert approvals.sweep() == 2
         assert approvals.sweep() == 0
         settle()
