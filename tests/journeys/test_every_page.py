@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("pa
 
 # Answers that no person looks at as a page.
 NO_PAGES = {
+    "/connections/oauth/callback": "only an app sends a browser here, back from its own sign-in",
     "/assets/<digest>/<path:name>": "files",
     "/connectors/<key>/icon.svg": "a picture",
     "/in/<token>": "events come in here",
