@@ -9,7 +9,7 @@ from connectors.landings import Landing
 from connectors.stepping import Call
 from kernel import http
 
-IN_FLIGHT = 4
+IN_FLIGHT = 4  # calls at once to one connection from one process
 Built = list[tuple[Call, http.Request]]
 
 

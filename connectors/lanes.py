@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from connectors import asking, tokens
+from connectors.asking import IN_FLIGHT
 from connectors.connections import Open
 from connectors.engine import answers, requests
 from connectors.landings import Landing
@@ -20,7 +21,6 @@ from connectors.stepping import Call
 from kernel import http, log
 from kernel.database import StoreUnavailable
 
-IN_FLIGHT = 4  # calls at once to one connection from one process
 LONGEST_SLICE = 16
 TOGETHER_SECONDS = 0.005  # answers that come so close to each other are written down together
 LANE_SECONDS = 15  # a lane that takes longer gives its unsent calls back, well within the lease

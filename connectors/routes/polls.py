@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from connectors import asking_schemas, connections, polls
+from connectors import connections, polls, reconcile_schemas
 from connectors.polls import Offer
 from identity import audit
 from identity.guard import principal, require
@@ -12,9 +12,9 @@ from kernel.web import operation
 blueprint = Blueprint("polls", __name__)
 
 
-def _shaped(offer: Offer) -> asking_schemas.PollOut:
+def _shaped(offer: Offer) -> reconcile_schemas.PollOut:
     look, trigger = offer.look, offer.trigger
-    return asking_schemas.PollOut(
+    return reconcile_schemas.PollOut(
         id=look.id if look else None,
         trigger=trigger.key,
         event=trigger.event,
@@ -31,8 +31,10 @@ def _shaped(offer: Offer) -> asking_schemas.PollOut:
 
 @blueprint.get("/connections/<connection_id>/polls")
 @require("connections:read")
-@operation(summary="List what the app can be asked for", returns=asking_schemas.PollOut, many=True)
-def list_polls(connection_id: str) -> list[asking_schemas.PollOut]:
+@operation(
+    summary="List what the app can be asked for", returns=reconcile_schemas.PollOut, many=True
+)
+def list_polls(connection_id: str) -> list[reconcile_schemas.PollOut]:
     """Return the triggers of an app that sends nothing by itself, and how asking it goes."""
     who = principal()
     with reading(who.organization_id) as session:
@@ -44,11 +46,11 @@ def list_polls(connection_id: str) -> list[asking_schemas.PollOut]:
 @require("connections:write")
 @operation(
     summary="Ask the app from now on",
-    body=asking_schemas.PollIn,
-    returns=asking_schemas.PollOut,
+    body=reconcile_schemas.PollIn,
+    returns=reconcile_schemas.PollOut,
     status=201,
 )
-def start_poll(connection_id: str, body: asking_schemas.PollIn) -> asking_schemas.PollOut:
+def start_poll(connection_id: str, body: reconcile_schemas.PollIn) -> reconcile_schemas.PollOut:
     """Ask the app from now on, or otherwise than so far; the first look begins at once."""
     who = principal()
     with transaction(who.organization_id) as session:

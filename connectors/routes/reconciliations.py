@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from connectors import asking_schemas, reconciliations
+from connectors import reconcile_schemas, reconciliations
 from connectors.tables import Reconciliation
 from identity import audit
 from identity.guard import principal, require
@@ -14,8 +14,8 @@ blueprint = Blueprint("reconciliations", __name__)
 
 def _shaped(
     one: Reconciliation, status: reconciliations.Status
-) -> asking_schemas.ReconciliationOut:
-    return asking_schemas.ReconciliationOut(
+) -> reconcile_schemas.ReconciliationOut:
+    return reconcile_schemas.ReconciliationOut(
         source_id=one.id,
         connection_id=one.connection_id,
         input=one.input,
@@ -23,21 +23,21 @@ def _shaped(
         complete_until=status.complete_until,
         last_at=one.last_at,
         next_at=one.next_at,
-        counts=asking_schemas.CountsOut(
+        counts=reconcile_schemas.CountsOut(
             found=one.found_count,
             asked=one.asked_count,
             fetched=one.fetched_count,
             failed=one.failed_count,
         ),
-        missing=[asking_schemas.MissingOut.model_validate(entry) for entry in one.missing],
+        missing=[reconcile_schemas.MissingOut.model_validate(entry) for entry in one.missing],
         problem=one.problem,
     )
 
 
 @blueprint.get("/sources/<source_id>/reconciliation")
 @require("sources:read")
-@operation(summary="Show the look for missing events", returns=asking_schemas.ReconciliationOut)
-def show_reconciliation(source_id: str) -> asking_schemas.ReconciliationOut:
+@operation(summary="Show the look for missing events", returns=reconcile_schemas.ReconciliationOut)
+def show_reconciliation(source_id: str) -> reconcile_schemas.ReconciliationOut:
     """Return how the look for a source's missing events stands; 404 when nobody looks."""
     with reading(principal().organization_id) as session:
         one = reconciliations.get(session, principal().organization_id, source_id)
@@ -48,12 +48,12 @@ def show_reconciliation(source_id: str) -> asking_schemas.ReconciliationOut:
 @require("sources:write")
 @operation(
     summary="Let the hub look for missing events",
-    body=asking_schemas.ReconciliationIn,
-    returns=asking_schemas.ReconciliationOut,
+    body=reconcile_schemas.ReconciliationIn,
+    returns=reconcile_schemas.ReconciliationOut,
 )
 def set_up_reconciliation(
-    source_id: str, body: asking_schemas.ReconciliationIn
-) -> asking_schemas.ReconciliationOut:
+    source_id: str, body: reconcile_schemas.ReconciliationIn
+) -> reconcile_schemas.ReconciliationOut:
     """Say over which connection the sender is asked; the first look begins at once."""
     who = principal()
     with transaction(who.organization_id) as session:
@@ -71,9 +71,9 @@ def set_up_reconciliation(
 @blueprint.post("/sources/<source_id>/reconciliation")
 @require("sources:write")
 @operation(
-    summary="Look for missing events now", returns=asking_schemas.ReconciliationOut, status=202
+    summary="Look for missing events now", returns=reconcile_schemas.ReconciliationOut, status=202
 )
-def look_for_missing(source_id: str) -> asking_schemas.ReconciliationOut:
+def look_for_missing(source_id: str) -> reconcile_schemas.ReconciliationOut:
     """Let the next worker look at once, and ask anew for what was given up."""
     who = principal()
     with transaction(who.organization_id) as session:
