@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -18,7 +19,9 @@ from connectors import (
     order_lanes,
 )
 from connectors.engine import flow_templates
+from connectors.engine.flow_rests import World
 from connectors.errors import InUse, NotNow, Unfit, finding
+from connectors.resting import callables, calls, waits
 from connectors.tables import Flow, FlowVersion, Run
 from identity import members
 from kernel import documents, ids, queue, tenancy
@@ -114,23 +117,36 @@ def document_of(session: Session, flow: Flow) -> dict[str, Any]:
     return version(session, flow.organization_id, flow.id, flow.published_version).document
 
 
-def check(session: Session, organization_id: str, document: Any) -> list[dict[str, Any]]:
+def check(
+    session: Session, organization_id: str, document: Any, flow_id: str | None = None
+) -> list[dict[str, Any]]:
     """Return what keeps a document from being published: {pointer, say} each."""
     schema = event_schema(session, organization_id, document)
     usable = connections.connectors_by_id(session, organization_id)
     seats = [seat.id for seat in members.list_seats(session, organization_id)]
-    return flow_checks.check(document, schema, usable, seats)
+    readable = not flow_shapes.check_shape(document)
+    called = callables.by_name(session, organization_id, document) if readable else {}
+    world = World(called, partial(_data_of, session, organization_id))
+    found = flow_checks.check(document, schema, usable, seats, world)
+    return found + list(callables.check(document, called, flow_id)) if readable else found
+
+
+def _data_of(session: Session, organization_id: str, name: str) -> Any:
+    known = event_types.lookup(session, organization_id, name) if name else None
+    return known.schema if known else None
 
 
 def event_schema(session: Session, organization_id: str, document: Any) -> Mapping[str, Any] | None:
     """Return the schema of the data that a document's event carries, None when nobody knows it."""
     trigger = document.get("trigger") if isinstance(document, dict) else None
-    if not isinstance(trigger, dict) or not isinstance(trigger.get("event"), str):
+    if not isinstance(trigger, dict):
         return None
     own: Any = flow_templates.event_schema(document)
     if own is not None:
         found: Mapping[str, Any] = own
         return found
+    if not isinstance(trigger.get("event"), str):
+        return None
     wanted = trigger.get("version")
     known = event_types.lookup(
         session, organization_id, trigger["event"], wanted if isinstance(wanted, int) else None
@@ -160,7 +176,7 @@ def save_draft(
     flow.draft = _readable(document)
     flow.draft_revision += 1
     session.add(flow)
-    return check(session, organization_id, flow.draft)
+    return check(session, organization_id, flow.draft, flow_id)
 
 
 def publish(
@@ -170,10 +186,12 @@ def publish(
     order_lanes.lock(session, [(organization_id, flow_id)])
     flow = find(session, organization_id, flow_id)
     document = document_of(session, flow)
-    findings = check(session, organization_id, document)
+    findings = check(session, organization_id, document, flow_id)
     if findings:
         raise Unfit(findings, N_("The flow is not finished yet"))
-    number = (flow.published_version or 0) + 1
+    called = callables.by_name(session, organization_id, document)
+    document = callables.pinned(document, called)
+    number = newest(session, organization_id, flow_id) + 1
     published = FlowVersion(
         organization_id=organization_id,
         id=ids.new_id("flv"),
@@ -187,6 +205,7 @@ def publish(
     session.flush()  # the flow points at a version that must be there first
     order_before = flow.order_key
     _listen(flow, published)
+    waits.listen(session, organization_id, flow_id, document)
     flow.state, flow.draft = "active", None
     session.add(flow)
     if order_lanes.follow(session, flow, order_before):
@@ -197,7 +216,7 @@ def publish(
 def _listen(flow: Flow, published: FlowVersion) -> None:
     trigger = published.document["trigger"]
     flow.published_version = published.number
-    flow.listens_to = trigger["event"]
+    flow.listens_to = trigger.get("event") or None
     flow.listens_version = trigger.get("version")
     flow.listens_source_id = trigger.get("source")
     flow.listens_connection_id = trigger.get("connection")
@@ -240,9 +259,10 @@ def delete(session: Session, organization_id: str, flow_id: str, *, force: bool 
             count=waiting,
         )
     now = store_now(session)
+    waits.forget_flow(session, organization_id, flow_id)
     if waiting:
         approvals.withdraw_all(session, organization_id, flow_id)
-        session.execute(
+        gone = session.execute(
             update(Run)
             .where(
                 col(Run.organization_id) == organization_id,
@@ -256,8 +276,10 @@ def delete(session: Session, organization_id: str, flow_id: str, *, force: bool 
                 lease_until=None,
                 lease_epoch=col(Run.lease_epoch) + 1,
             )
+            .returning(col(Run.id))
             .execution_options(synchronize_session=False)
         )
+        calls.cancel_below(session, organization_id, list(gone.scalars()))
     flow.state, flow.deleted_at = "paused", now
     session.add(flow)
     return flow
@@ -286,6 +308,14 @@ def version(session: Session, organization_id: str, flow_id: str, number: int) -
     if found is None:
         raise NotFound
     return found
+
+
+def newest(session: Session, organization_id: str, flow_id: str) -> int:
+    """Return the number of the version that was published last, wherever; 0 for none."""
+    statement = select(func.max(col(FlowVersion.number))).where(
+        col(FlowVersion.organization_id) == organization_id, col(FlowVersion.flow_id) == flow_id
+    )
+    return int(session.execute(statement).scalar_one() or 0)
 
 
 def versions(session: Session, organization_id: str, flow_id: str) -> list[FlowVersion]:

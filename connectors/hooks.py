@@ -20,6 +20,8 @@ from connectors import (
     triggers_in,
 )
 from connectors.pages import reconciliations as missing_events
+from connectors.resting import waits
+from connectors.stores import values
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -92,4 +94,6 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
         queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.waits", waits.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.stores", values.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))

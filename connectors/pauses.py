@@ -38,6 +38,7 @@ def meet(moving: "Moving", step: Planned) -> None:
         laps.enter(moving, step, items)
     elif step.kind == "delay":
         note.output = {"until": _until(moving, step).isoformat()}
+        moving.rests_anew = True
         _look_again(moving, step, note)
     else:
         _ask(moving, step, note)
@@ -142,6 +143,7 @@ def _ask(moving: "Moving", step: Planned, note: "Note") -> None:
     note.state = "waiting"
     note.output = {"approval": approval_id, "deadline": deadline.isoformat()}
     who = written.get("who") or {}
+    moving.rests_anew = True
     moving.asks.append(
         {
             "organization_id": moving.organization_id,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import null, select, text, union_all
 from sqlmodel import Session, col
 
 from connectors import advance, lanes, order_lanes
@@ -14,6 +14,8 @@ from connectors.claims import LEASE_SECONDS
 from connectors.keys import Key, among
 from connectors.order_keys import value_of
 from connectors.order_lanes import LinedUp
+from connectors.resting import waits
+from connectors.resting.tables import ARRIVAL, AWAITED
 from connectors.tables import RUN, Flow
 from kernel import ids
 from kernel.columns import one_of
@@ -34,9 +36,10 @@ def plan(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Plan
     wait behind the first of their lane; they take a lock, or raise MustLockError. The same event
     and nonce never run twice.
     """
-    listening = _listening(session, events)
+    listening, awaited = _listening(session, events)
+    arrived = _arrived(session, events, awaited) if awaited else None
     if not listening:
-        return None
+        return arrived
     origins = _origins(session, events, listening)
     heard = _heard(events, listening, origins)
     if any(flow.order_key is not None for _, flow in heard):
@@ -57,7 +60,32 @@ def plan(session: Session, events: Sequence[ReadyEvent], routed: Routed) -> Plan
         routed.is_rest_due |= bool(let_go) or any(row["state"] == "due" for row, _ in fresh)
 
     conflict = ("organization_id", "flow_id", "event_id", "replay_nonce")
-    return Planned(Rows(RUN, [row for row, _ in pairs], conflict, of="event_id"), settle)
+    rows = Rows(RUN, [row for row, _ in pairs], conflict, of="event_id")
+    return Planned(rows, settle, arrived)
+
+
+def _arrived(
+    session: Session,
+    events: Iterable[ReadyEvent],
+    awaited: Mapping[str, Sequence[tuple[str, str]]],
+) -> Planned | None:
+    """Plan the arrivals of events that runs wait for, or will; whoever waits is told after."""
+    now = store_now(session)
+    rows = [
+        row
+        for event in events
+        if event.organization_id in awaited
+        for row in waits.arrivals(event, awaited[event.organization_id], now)
+    ]
+    if not rows:
+        return None
+
+    def settle(inserted: Collection[str], routed: Routed) -> None:
+        fresh = [row for row in rows if row["id"] in inserted]
+        if fresh:
+            routed.follow_ups.append(partial(waits.tell, fresh))
+
+    return Planned(Rows(ARRIVAL, rows, of="event_id"), settle)
 
 
 def _heard(
@@ -137,7 +165,19 @@ def hears(flow: Any, event: ReadyEvent, connection_id: str | None) -> bool:
     return not wanted or wanted in (event.origin, connection_id)
 
 
-_LISTENING = select(
+# Beside the flows, in one trip: what some flow waits for, without a version of its own.
+_AWAITED = select(
+    AWAITED.c.organization_id,
+    AWAITED.c.id,
+    null(),
+    AWAITED.c.path,
+    null(),
+    AWAITED.c.event_type,
+    null(),
+    null(),
+    null(),
+).where(one_of(AWAITED.c.organization_id, "tenants"), one_of(AWAITED.c.event_type, "types"))
+_FLOWS = select(
     col(Flow.organization_id),
     col(Flow.id),
     col(Flow.published_version),
@@ -152,17 +192,25 @@ _LISTENING = select(
     one_of(Flow.listens_to, "types"),
     text("state = 'active' AND deleted_at IS NULL"),  # word for word as the partial index
 )
+_LISTENING = union_all(_FLOWS, _AWAITED)
 
 
-def _listening(session: Session, events: Iterable[ReadyEvent]) -> dict[tuple[str, str], list[Any]]:
+def _listening(
+    session: Session, events: Iterable[ReadyEvent]
+) -> tuple[dict[tuple[str, str], list[Any]], dict[str, list[tuple[str, str]]]]:
+    """Return the flows that listen, and what is awaited: (type, path) by organization."""
     wanted = {
         "tenants": sorted({event.organization_id for event in events}),
         "types": sorted({event.type for event in events}),
     }
     found: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    awaited: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for flow in session.connection().execute(_LISTENING, wanted):
-        found[flow.organization_id, flow.listens_to].append(flow)
-    return found
+        if flow.published_version is None:
+            awaited[flow.organization_id].append((flow.listens_to, flow.lane))
+        else:
+            found[flow.organization_id, flow.listens_to].append(flow)
+    return found, awaited
 
 
 def _origins(

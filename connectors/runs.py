@@ -199,7 +199,7 @@ def count_waiting_for(session: Session, organization_id: str, connection_id: str
 _WAITING = text(
     "SELECT count(*) FROM (SELECT 1 FROM run"
     " WHERE organization_id = :tenant AND state IN ('due', 'waiting')"
-    " AND COALESCE(cause, '') NOT IN ('delay', 'approval') LIMIT :most) AS waiting"
+    " AND COALESCE(cause, '') NOT IN ('delay', 'approval', 'wait', 'call') LIMIT :most) AS waiting"
 )
 
 

@@ -10,7 +10,10 @@ import catalog.routes
 import catalog.tables
 import connectors.hooks
 import connectors.pages
+import connectors.resting.tables
 import connectors.routes
+import connectors.stages.tables
+import connectors.stores.tables
 import connectors.tables
 import identity.guard
 import identity.hooks
@@ -43,6 +46,9 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.resting.tables,
+    connectors.stages.tables,
+    connectors.stores.tables,
     marketplace.tables,
 )
 

@@ -33,6 +33,10 @@ def partial(name: str, *columns: str, where: str) -> Index:
 class Source(Owned, table=True):
     """A URL where events come in, with the way it proves who sent them."""
 
+    __table_args__ = (
+        partial("ix_source_in_test", "organization_id", where="environment = 'test'"),
+    )
+
     name: str
     # The path token is a secret: the digest finds the row, the sealed copy shows the URL again.
     token_digest: str = Field(sa_column=Column(String, unique=True, nullable=False))
@@ -49,6 +53,7 @@ class Source(Owned, table=True):
     connector_key: str | None = None
     trigger_key: str | None = None
     state: str = "active"  # active | paused
+    environment: str = "live"  # live | test: which flows it feeds
 
 
 class Event(Owned, table=True):
