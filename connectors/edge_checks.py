@@ -65,7 +65,7 @@ def check_error_path(holder: Mapping[str, Any], at: str) -> Iterator[Finding]:
         )
 
 
-def check_step(document: Mapping[str, Any], place: flow_trees.Place) -> Iterator[Finding]:
+def check_step(place: flow_trees.Place) -> Iterator[Finding]:
     """Check what a step says about time, names and choices; what it reads is checked elsewhere."""
     step, at = place.step, place.pointer
     yield from check_error_path(step, at)

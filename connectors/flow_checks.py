@@ -36,7 +36,7 @@ def check(
     findings += edge_checks.check_error_path(document, "")
     for place in flow_trees.walk(document):
         findings += _check_control(document, place, members)
-        findings += edge_checks.check_step(document, place)
+        findings += edge_checks.check_step(place)
     for sentence in order_keys.check(_order_key(document), event_schema):
         findings.append({"pointer": "/trigger/order_key", "say": dict(sentence)})
     known = {one["pointer"] for one in findings}

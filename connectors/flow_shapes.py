@@ -209,6 +209,18 @@ class _Reading:
             if name in step:
                 yield from self.steps(f"{pointer}/{name}", step[name], depth + 1, loops)
 
+    def error_path(self, pointer: str, path: Any, depth: int, loops: int) -> Iterator[Finding]:
+        """Check what is done when a step, or the flow, has finally failed."""
+        here = f"{pointer}/{flow_trees.ON_ERROR}"
+        if not isinstance(path, dict):
+            yield _wrong(here)
+            return
+        yield from _unknown(here, path, {"steps", "then", "on_unknown"})
+        for name in ("then", "on_unknown"):
+            if name in path and not isinstance(path[name], str):
+                yield _wrong(f"{here}/{name}")
+        yield from self.steps(f"{here}/steps", path.get("steps", []), depth, loops)
+
     def _ways(self, pointer: str, ways: Any, depth: int, loops: int) -> Iterator[Finding]:
         if not isinstance(ways, list) or len(ways) > MAX_WAYS:
             yield finding(

@@ -13,9 +13,10 @@ from connectors.engine.findings import EngineError
 from connectors.flow_documents import Recipe
 from connectors.keys import Key, among
 from connectors.moving import Kin
+from connectors.resting import looking
+from connectors.seen import seen_as
 from connectors.stepping import Moving, Note
 from connectors.tables import FlowVersion, Step
-from kernel import documents
 from kernel.database import EVERY, reading
 from kernel.errors import Problem
 from webhooks.ready import ReadyEvent
@@ -39,7 +40,10 @@ def load(rows: Sequence[Any]) -> list[Moving]:
                 if row.attempt_count or row.next_step or row.crash_count or row.lease_epoch > 1
             ],
         )
-    return [_moving(row, recipes, events, steps) for row in rows]
+        found = [_moving(row, recipes, events, steps) for row in rows]
+        for moving in found:
+            looking.look(session, moving)
+    return found
 
 
 def load_born(born: Sequence[tuple[Mapping[str, Any], ReadyEvent]]) -> list[Moving]:
@@ -113,19 +117,6 @@ def _called_as(event: Any, handed: Mapping[str, Any]) -> dict[str, Any]:
         "time": event.occurred_at.isoformat(),
         "source": "flow",
         "data": handed["data"],
-    }
-
-
-def seen_as(event: Any) -> dict[str, Any]:
-    """Return an event as expressions see it; raises Malformed when its body is no JSON."""
-    return {
-        "id": event.id,
-        "type": event.type,
-        "version": event.version,
-        "subject": event.subject,
-        "time": event.occurred_at.isoformat(),
-        "source": event.origin,
-        "data": documents.parse(event.body),
     }
 
 

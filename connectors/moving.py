@@ -96,6 +96,7 @@ class Moving:
     lap_count: int = 0  # items of all loops so far
     asks: list[dict[str, Any]] = field(default_factory=list)  # new approvals, as rows
     deeds: list["Deed"] = field(default_factory=list)  # what the store does in the next commit
+    seen: dict[int, Any] = field(default_factory=dict)  # what it waits for, as it was taken up
     refused: list[tuple[str, Say, str | None]] = field(default_factory=list)  # connections
     went_wrong: bool = False  # it went an error path
     rests_anew: bool = False  # it has come to rest at a step that it was not at rest at before

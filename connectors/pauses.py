@@ -70,7 +70,7 @@ def _finish(moving: "Moving", step: Planned, note: "Note", state: str = "succeed
 
 def pretend(moving: "Moving", decision: str = "approved") -> None:
     """Go past a delay, and past an approval as if it was decided: for trying a flow out."""
-    if moving.state != "waiting":
+    if moving.state != "waiting" or moving.cause not in ("delay", "approval"):
         return
     moving.state, moving.cause, moving.say = "leased", None, None
     moving.asks.clear()

@@ -31,14 +31,14 @@ def begin(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
     given, owner = deed.given, moving.organization_id
     flow = session.get(Flow, (owner, given["flow"]))
     if flow is None or flow.deleted_at is not None or flow.state != "active":
-        return {"refused": {"cause": "config", "say": _NOT_THERE}}
+        return _refuse(session, moving, deed)
     number = given["version"] or flow.published_version
     version = FlowVersion.of(owner).where(
         col(FlowVersion.flow_id) == flow.id, col(FlowVersion.number) == number
     )
     document = getattr(session.execute(version).scalar_one_or_none(), "document", None)
     if document is None or not flow_templates.is_called(document):
-        return {"refused": {"cause": "config", "say": _NOT_THERE}}
+        return _refuse(session, moving, deed)
     now = store_now(session)
     session.add(
         Run(
@@ -64,14 +64,24 @@ def begin(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
     return {"run": given["run_id"]}
 
 
-def look(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
-    """Return how the latest run is that was called at this position."""
+def _refuse(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
+    """Let the caller go on at once, to read why it was refused."""
+    refusal = {"cause": "config", "say": _NOT_THERE}
+    deed.note.output = {"refused": refusal}
+    mine = (RUN.c.organization_id == moving.organization_id) & (RUN.c.id == moving.id)
+    session.execute(update(RUN).where(mine).values(state="due", next_at=store_now(session)))
+    queue.nudge(session, TASK)
+    return {"refused": refusal}
+
+
+def look(session: Session, moving: Moving) -> dict[str, Any]:
+    """Return how the latest run is that was called at the present position."""
     wanted = (
         select(RUN.c.id, RUN.c.state, RUN.c.cause, RUN.c.result)
         .where(
             RUN.c.organization_id == moving.organization_id,
             RUN.c.parent_run_id == moving.id,
-            RUN.c.parent_position == deed.note.position,
+            RUN.c.parent_position == moving.position,
         )
         .order_by(RUN.c.id.desc())
         .limit(1)
@@ -79,7 +89,7 @@ def look(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
     row = session.execute(wanted).first()
     if row is None:
         return {"id": None, "state": "gone", "cause": None, "result": None}
-    return dict(row._mapping)
+    return {"id": row.id, "state": row.state, "cause": row.cause, "result": row.result}
 
 
 def cancel(session: Session, moving: Moving, deed: Deed) -> bool:

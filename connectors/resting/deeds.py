@@ -15,7 +15,7 @@ from connectors.stores import values
 from connectors.stores.errors import Refused
 
 # told to nobody: the run only had to be written down
-_SILENT = ("unawait", "noted", "uncall")
+_SILENT = ("await", "call", "unawait", "noted", "uncall")
 
 
 def carry_out(session: Session, held: Sequence[Moving]) -> None:
@@ -53,10 +53,8 @@ def _noted(_session: Session, _moving: Moving, _deed: Deed) -> bool:
 _DEEDS: dict[str, Callable[[Session, Moving, Deed], Any]] = {
     "store": _store,
     "await": waits.begin,
-    "look": waits.look,
     "unawait": waits.end,
     "call": calls.begin,
-    "child": calls.look,
     "uncall": calls.cancel,
     "noted": _noted,
 }

@@ -18,7 +18,7 @@ def hash_of(event_type: str, path: str, value: Any) -> str | None:
         return None
     if not text:
         return None
-    parts = "\n".join((event_type, path.strip(), text)).encode("utf-8", "replace")
+    parts = f"{event_type}\n{path.strip()}\n{text}".encode("utf-8", "replace")
     return hashlib.sha256(parts).hexdigest()[:40]
 
 

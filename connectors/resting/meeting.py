@@ -58,6 +58,11 @@ def _found(moving: "Moving", note: "Note", kind: str) -> Any:
     return None
 
 
+def _look_first(moving: "Moving") -> None:
+    """Give the run back, so that it is taken up along with what it waits for."""
+    moving.state, moving.wait_seconds = "due", 0
+
+
 def _do(moving: "Moving", note: "Note", kind: str, **given: Any) -> None:
     moving.deeds.append(moving.deed(kind, note, given))
 
@@ -110,17 +115,9 @@ def _wait(moving: "Moving", step: Planned, note: "Note") -> None:
     if known is None or "until" not in known:
         _register(moving, step, note)
         return
-    _found(moving, note, "await")
-    arrived = _found(moving, note, "look")
+    arrived = moving.seen.pop(moving.position, None)
     if arrived is None:
-        _do(
-            moving,
-            note,
-            "look",
-            match_hash=known["match"],
-            after=moving.event_id if step.settings.get("since") != "step" else None,
-            since=note.started_at,
-        )
+        _look_first(moving)
         return
     came = _first(moving, step, arrived)
     until = datetime.fromisoformat(known["until"])
@@ -152,7 +149,9 @@ def _register(moving: "Moving", step: Planned, note: "Note") -> None:
     note.state, note.problem = "waiting", None
     note.input = masking.keep({"event_type": written["event_type"], "value": value}, ())
     note.output = {"wait": ids.new_id("ewt"), "match": found, "until": until.isoformat()}
+    note.output["since"] = clock.now().isoformat()
     moving.rests_anew = True
+    _look_first(moving)  # what came meanwhile is seen by whoever takes it up from the database
     _do(
         moving,
         note,
@@ -203,14 +202,13 @@ def _call(moving: "Moving", step: Planned, note: "Note") -> None:
     if not isinstance(note.output, dict):
         _begin_call(moving, step, note)
         return
-    begun = _found(moving, note, "call")
-    if begun is not None and "refused" in begun:
-        note.output = None
-        moving.park(begun["refused"]["cause"], begun["refused"]["say"])
+    if "refused" in note.output:
+        refusal, note.output = note.output["refused"], None
+        moving.park(refusal["cause"], refusal["say"])
         return
-    child = _found(moving, note, "child")
+    child = moving.seen.pop(moving.position, None)
     if child is None:
-        _do(moving, note, "child")
+        _look_first(moving)
         return
     _take_child(moving, step, note, child)
 
@@ -233,6 +231,7 @@ def _begin_call(moving: "Moving", step: Planned, note: "Note") -> None:
     note.input = value
     note.output = {"run": ids.new_id("run")}
     moving.rests_anew = True
+    moving.wait("call", CALLS, LOOK_SECONDS)
     _do(
         moving,
         note,

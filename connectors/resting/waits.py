@@ -16,10 +16,10 @@ from sqlmodel import Session, col
 
 from connectors import flow_trees
 from connectors.keys import Key
-from connectors.loading import seen_as
 from connectors.moving import Deed, Moving
 from connectors.resting import matching
 from connectors.resting.tables import ARRIVAL, AWAITED, WAIT, AwaitedType
+from connectors.seen import seen_as
 from connectors.tables import RUN, Run
 from kernel import ids, queue
 from kernel.database import EVERY, reading, store_now, write
@@ -115,12 +115,12 @@ def begin(session: Session, moving: Moving, deed: Deed) -> bool:
         "until": deed.given["until"],
     }
     insert_rows(session.connection(), WAIT, [row])
+    queue.nudge(session, TASK)
     return True
 
 
-def look(session: Session, moving: Moving, deed: Deed) -> list[dict[str, Any]]:
-    """Return what has arrived, the earliest first, as expressions see it."""
-    given = deed.given
+def look(session: Session, moving: Moving, known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what has arrived for a run that waits, the earliest first, as expressions see it."""
     wanted = (
         select(*[EVENT.c[name] for name in _SEEN])
         .join(
@@ -130,15 +130,15 @@ def look(session: Session, moving: Moving, deed: Deed) -> list[dict[str, Any]]:
         )
         .where(
             ARRIVAL.c.organization_id == moving.organization_id,
-            ARRIVAL.c.match_hash == given["match_hash"],
+            ARRIVAL.c.match_hash == known["match"],
             ARRIVAL.c.event_id != moving.event_id,
         )
     )
-    if given["after"] is not None:
-        # ids of events tell their order; whatever came behind the run's own event counts
-        wanted = wanted.where(ARRIVAL.c.event_id > given["after"])
+    if moving.step.settings.get("since") == "step":
+        wanted = wanted.where(ARRIVAL.c.created_at >= datetime.fromisoformat(known["since"]))
     else:
-        wanted = wanted.where(ARRIVAL.c.created_at >= given["since"])
+        # ids of events tell their order; whatever came behind the run's own event counts
+        wanted = wanted.where(ARRIVAL.c.event_id > moving.event_id)
     latest = wanted.order_by(ARRIVAL.c.event_id.desc()).limit(MOST_SEEN)
     rows = {row.id: row for row in session.connection().execute(latest)}
     found = []

@@ -7,15 +7,12 @@ Looks over every organization: the sweep deletes what has expired.
 
 from collections.abc import Mapping
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Select, delete, func, or_, select, update
 from sqlmodel import Session, col
 
-from connectors.engine.findings import EngineError
-from connectors.engine.functions import to_decimal
-from connectors.stores import errors
+from connectors.stores import errors, shelf
 from connectors.stores.errors import Refused
 from connectors.stores.tables import STORE_USE, STORED, StoredValue
 from kernel import documents, ids
@@ -46,7 +43,7 @@ def do(
         return {"found": gone}
     before = _read(session, organization_id, given["collection"], given["entry"])
     if operation == "add":
-        value = _sum(before, given["amount"])
+        value = shelf.total(None if before is None else before.value, given["amount"])
         _put(session, organization_id, given, value, by, before)
         return {"value": value}
     _put(session, organization_id, given, given["value"], by, before)
@@ -65,18 +62,6 @@ def _list(session: Session, organization_id: str, given: Mapping[str, Any]) -> d
     rows = list(session.execute(chosen.limit(limit + 1)).scalars())
     items = [{"entry": row.key, "value": row.value} for row in rows[:limit]]
     return {"items": items, "count": len(items), "more": len(rows) > limit}
-
-
-def _sum(before: Any, amount: Any) -> Any:
-    try:
-        more = to_decimal(amount)
-    except EngineError as no:
-        raise Refused("data", errors.NO_AMOUNT) from no
-    try:
-        total = (to_decimal(before.value) if before is not None else Decimal(0)) + more
-    except EngineError as no:
-        raise Refused("data", errors.NO_NUMBER) from no
-    return int(total) if total == total.to_integral_value() else total
 
 
 def _is_alive(now: Any) -> Any:
