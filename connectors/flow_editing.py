@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connectors import flow_forms, flow_trees, order_keys
+from connectors import edge_forms, flow_forms, flow_trees, order_keys
 from connectors.flow_shapes import KINDS, MAX_WAYS
 from connectors.mapping_rows import Row
 
@@ -24,6 +24,7 @@ _NEW_PARTS: dict[str, dict[str, Any]] = {
         "deadline": "3d",
         "at_deadline": "refuse",
     },
+    **edge_forms.NEW_PARTS,
 }
 _WORDS = {
     "filter": "check",
@@ -33,6 +34,7 @@ _WORDS = {
     "each": "loop",
     "delay": "wait",
     "approval": "ask",
+    **edge_forms.WORDS,
 }
 
 
@@ -50,6 +52,10 @@ def add_step(document: Document, kind: str, position: int | None = None, inside:
 def _list_at(document: Document, inside: str) -> list[Any]:
     """Return the list of steps that a Place's `inside` names; the flow's own for what is none."""
     number, _, name = inside.partition("/")
+    if inside == flow_trees.OF_THE_FLOW:
+        path = document.setdefault(flow_trees.ON_ERROR, {"steps": [], "then": "end"})
+        caught: list[Any] = path.setdefault("steps", [])
+        return caught
     for place in flow_trees.walk(document):
         if str(place.number) == number:
             for known, _, steps in flow_trees.lists_in(place.step):
@@ -149,7 +155,12 @@ def read_form(form: Mapping[str, str], connections: Mapping[str, str]) -> Docume
     order_key = order_key_of(form.get("order", ""), form.get("order_value", ""))
     if order_key:
         trigger["order_key"] = order_key
-    return {"trigger": trigger, "steps": flow_forms.read_steps(form, connections)}
+    called, output = edge_forms.read_called(form)
+    document: Document = {"trigger": called or trigger, "steps": []}
+    document |= edge_forms.read_document(form)
+    caught = document.get(flow_trees.ON_ERROR, {}).get("steps")
+    document["steps"] = flow_forms.read_steps(form, connections, [] if caught is None else caught)
+    return document if output is None else {**document, "output": output}
 
 
 def rows_for(rows: Sequence[Row], wanted: Sequence[Any]) -> list[Row]:

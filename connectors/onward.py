@@ -13,6 +13,7 @@ from sqlmodel import Session, col
 from connectors import error_paths, flow_paths, flows, order_lanes, recovery
 from connectors.errors import NotNow
 from connectors.flow_documents import Planned, Recipe, recipe_of
+from connectors.flow_trees import CATCHING
 from connectors.tables import Run, Step
 from identity.principals import Principal
 from kernel import ids, queue
@@ -105,7 +106,7 @@ def has_error_path(session: Session, run: Run) -> bool:
     if flow_paths.step_of(run.next_step) >= len(recipe.steps):
         return False
     step = recipe.step_at(run.next_step)
-    return bool(step.caught_by) and step.kind in ("action", "call", "store")
+    return bool(step.caught_by) and step.kind in CATCHING
 
 
 # --- where it begins -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from catalog import event_types
 from connectors import (
     connections,
     durations,
+    edge_forms,
     field_paths,
     flow_editing,
     flow_forms,
@@ -22,6 +23,8 @@ from connectors.errors import Unfit
 from connectors.pages.drawing import blueprint, draw, go
 from connectors.pages.pictures import title_of
 from connectors.pages.timeline import way_title
+from connectors.resting import callables
+from connectors.stores import values
 from connectors.tables import Connection
 from identity import members
 from identity.guard import principal, require
@@ -30,7 +33,7 @@ from kernel.database import reading, transaction
 from kernel.errors import Problem
 from kernel.web import localized
 
-_DURATIONS = ("for", "deadline", "remind")
+_DURATIONS = ("for", "deadline", "remind", "expires")
 
 
 @blueprint.get("/flows/<flow_id>/edit")
@@ -142,10 +145,16 @@ def _keep(document: dict[str, Any], before: dict[str, Any]) -> None:
     for place in flow_trees.walk(document):
         step, old = place.step, known.get(place.step["key"], {})
         _keep_words(step, old)
+        if step["kind"] == "call" and old.get("flow") == step["flow"] and old.get("version"):
+            step["version"] = old["version"]
+        if step["kind"] == "store" and "limit" in old:
+            step["limit"] = old["limit"]
         ways = {way["key"]: way for way in old.get("ways") or ()}
         for way in step.get("ways") or ():
             _keep_words(way, ways.get(way["key"], {}))
-    if before["trigger"].get("source"):
+    if before.get("environments"):
+        document["environments"] = before["environments"]
+    if before["trigger"].get("source") and "kind" not in document["trigger"]:
         document["trigger"]["source"] = before["trigger"]["source"]
 
 
@@ -185,13 +194,18 @@ def _draw(
     owner = flow.organization_id
     mine = connections.all_of(session, owner)
     schema = flows.event_schema(session, owner, document)
-    found = flows.check(session, owner, document)
+    found = flows.check(session, owner, document, flow.id)
+    steps, caught = _steps(document, schema)
     return draw(
         "flow_edit.html",
         problem=problem,
         flow=flow,
         document=document,
-        steps=_steps(document, schema),
+        steps=steps,
+        caught=caught,
+        callables=[(one.flow_id, one.name) for one in callables.all_of(session, owner)],
+        collections=[one.collection for one in values.collections(session, owner)],
+        called_texts=_called_texts(document),
         count=len(flow_trees.walk(document)),
         seats=[(seat.id, seat.name) for seat in members.list_seats(session, owner)],
         roles=[(role, gettext(ROLE_TITLES[role])) for role in ROLES],
@@ -219,20 +233,33 @@ def _draw(
     )
 
 
-def _steps(document: dict[str, Any], schema: Any) -> list[dict[str, Any]]:
-    """Return the flow's own steps as the form shows them, each with the lists inside it."""
+def _called_texts(document: dict[str, Any]) -> dict[str, str]:
+    """Return what a called flow is handed and gives back, as its fields show them."""
+    written = document["trigger"].get("input"), document.get("output")
+    shown = [mapping_rows.to_yaml(one).strip() if one is not None else "" for one in written]
+    return dict(zip(("input", "output"), shown, strict=True))
+
+
+def _steps(
+    document: dict[str, Any], schema: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the flow's own steps as the form shows them, each with the lists inside it.
+
+    Also those of its own error path.
+    """
     shown: list[dict[str, Any]] = []
     top: list[dict[str, Any]] = []
+    caught: list[dict[str, Any]] = []
     for place in flow_trees.walk(document):
         step = _step(document, place, schema)
         shown.append(step)
-        if not place.inside:
-            top.append(step)
+        if place.inside in ("", flow_trees.OF_THE_FLOW):
+            (caught if place.inside else top).append(step)
             continue
         around, _, name = place.inside.partition("/")
         inner = next(one for one in shown[int(around)]["lists"] if one["name"] == name)
         inner["steps"].append(step)
-    return top
+    return top, caught
 
 
 def _lists(step: dict[str, Any], number: int) -> list[dict[str, Any]]:
@@ -245,7 +272,8 @@ def _lists(step: dict[str, Any], number: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in names:
         way = ways[int(name)] if name.isdigit() else None
-        title = way_title(step, way["key"] if way else name) if step["kind"] != "each" else ""
+        is_body = step["kind"] == "each" and name == flow_trees.BODY
+        title = "" if is_body else way_title(step, way["key"] if way else name)
         found.append(
             {
                 "name": name,
@@ -262,7 +290,7 @@ def _lists(step: dict[str, Any], number: int) -> list[dict[str, Any]]:
 def _step(document: dict[str, Any], place: flow_trees.Place, schema: Any) -> dict[str, Any]:
     step, number = place.step, place.number
     body = step.get("mapping" if step["kind"] == "map" else "input")
-    rows = mapping_rows.rows_of(body) if step["kind"] in ("map", "action") else []
+    rows = mapping_rows.rows_of(body) if step["kind"] in ("map", "action", "call") else []
     if step["kind"] == "action":
         fields = field_paths.wanted(step.get("connector"), step.get("action"))
         rows = flow_editing.rows_for(rows, fields)
@@ -278,6 +306,7 @@ def _step(document: dict[str, Any], place: flow_trees.Place, schema: Any) -> dic
         "title": localized(step["title"]) if step.get("title") else "",
         "rows": rows,
         "parts": flow_forms.condition_parts(step.get("when")),
+        "value_text": edge_forms.value_text(step.get("value", "")),
         "durations": {name: durations.parts(step.get(name)) for name in _DURATIONS},
         "lists": _lists(step, number),
         "offers": field_paths.offers(document, number, schema),

@@ -26,6 +26,9 @@ _KINDS = {
     "each": "each",
     "delay": "wait",
     "approval": "wait",
+    "wait": "wait",
+    "call": "action",
+    "store": "action",
 }
 
 
@@ -36,7 +39,7 @@ def picture(
     return [_trigger(document.get("trigger") or {})] + [
         _step(place.step, (states or {}).get(place.number))
         for place in flow_trees.walk(document)
-        if not place.depth
+        if not place.depth and not place.inside
     ]
 
 
@@ -75,6 +78,9 @@ def title_of(step: Mapping[str, Any]) -> str:
         "each": gettext("For each item of a list"),
         "delay": gettext("Wait for some time"),
         "approval": gettext("Ask for a decision"),
+        "call": gettext("Call another flow"),
+        "wait": gettext("Wait for %(event)s", event=step.get("event_type") or "…"),
+        "store": gettext("Keep in “%(collection)s”", collection=step.get("collection") or "…"),
     }
     found: str = words.get(step.get("kind", ""), step.get("key", ""))
     return found
@@ -90,6 +96,9 @@ def _step(step: Mapping[str, Any], state: str | None) -> dict[str, Any]:
         "each": gettext("Loop"),
         "delay": gettext("Delay"),
         "approval": gettext("Approval"),
+        "call": gettext("Flow"),
+        "wait": gettext("Awaited event"),
+        "store": gettext("Data store"),
     }
     return {
         "app": localized(app["title"]) if app else names.get(kind or "", gettext("Action")),
