@@ -37,6 +37,8 @@ DONE = {
     "replayed": N_("The run goes on."),
     "cancelled": N_("The run was cancelled."),
     "decided": N_("Your decision was taken. The flow goes on."),
+    "value_deleted": N_("The value was deleted."),
+    "collection_deleted": N_("The collection was deleted with all its values."),
     "rest": N_("The other runs follow now."),
 }
 

@@ -1,4 +1,4 @@
-"""The JSON API of connectors, connections, polls, missing events, flows, runs and approvals."""
+"""The JSON API of connectors, connections, polls, missing events, flows, runs and so on."""
 
 from flask import Blueprint
 
@@ -11,7 +11,8 @@ from connectors.routes import (
     reconciliations,
     runs,
 )
+from connectors.stores import routes as stores
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals):
+for part in (library, connections, polls, reconciliations, flows, runs, approvals, stores):
     blueprint.register_blueprint(part.blueprint)

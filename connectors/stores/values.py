@@ -58,13 +58,14 @@ def _get(session: Session, organization_id: str, given: Mapping[str, Any]) -> di
 def _list(session: Session, organization_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     limit = int(given.get("limit") or 100)
     chosen = select_values(organization_id, given["collection"], given.get("prefix") or "")
-    chosen = chosen.where(_is_alive(store_now(session))).order_by(col(StoredValue.key))
+    chosen = chosen.where(is_alive(store_now(session))).order_by(col(StoredValue.key))
     rows = list(session.execute(chosen.limit(limit + 1)).scalars())
     items = [{"entry": row.key, "value": row.value} for row in rows[:limit]]
     return {"items": items, "count": len(items), "more": len(rows) > limit}
 
 
-def _is_alive(now: Any) -> Any:
+def is_alive(now: Any) -> Any:
+    """Return the condition for what has not expired."""
     return or_(col(StoredValue.expires_at).is_(None), col(StoredValue.expires_at) > now)
 
 
@@ -199,12 +200,19 @@ def select_values(
     return chosen
 
 
+def check_there(session: Session, organization_id: str, collection: str) -> None:
+    """Raise NotFound when nothing is kept in a collection."""
+    chosen = select_values(organization_id, collection).limit(1)
+    if session.execute(chosen).first() is None:
+        raise NotFound
+
+
 def find(session: Session, organization_id: str, collection: str, key: str) -> StoredValue:
     """Return one value; NotFound when there is none, or no more."""
     chosen = StoredValue.of(organization_id).where(
         col(StoredValue.collection) == collection,
         col(StoredValue.key) == key,
-        _is_alive(store_now(session)),
+        is_alive(store_now(session)),
     )
     found: StoredValue | None = session.execute(chosen).scalar_one_or_none()
     if found is None:

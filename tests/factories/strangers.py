@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 
 from catalog import event_types, releases
 from connectors import polls
+from connectors.stores import values
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -295,8 +296,14 @@ def _make_flows(session, made: Neighbour) -> None:
         deadline_at=MOMENT + timedelta(days=3650),
     )
     session.add(asked)
+    given = {"operation": "put", "collection": "customers", "entry": WORD, "value": {"name": WORD}}
+    values.do(session, owner, given, run.id)
+    kept = values.find(session, owner, "customers", WORD)
     made.secrets.append(password)
     made.ids |= {
+        "collection": ["customers"],
+        "value_id": [kept.id],
+        "step_key": ["erp"],
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],
