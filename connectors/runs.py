@@ -9,6 +9,7 @@ from sqlalchemy import Select, func, or_, select, text
 from sqlmodel import Session, col
 
 from connectors import approvals, flow_documents, order_lanes
+from connectors.flow_paths import step_of
 from connectors.flow_trees import CATCHING
 from connectors.keys import among
 from connectors.resting import calls
@@ -135,7 +136,7 @@ def detail(session: Session, organization_id: str, run_id: str) -> Detail:
 
 
 def _may_go_error_path(run: Run, recipe: flow_documents.Recipe) -> bool:
-    if run.state != "parked" or run.next_step % flow_documents.SPAN >= len(recipe.steps):
+    if run.state != "parked" or step_of(run.next_step) >= len(recipe.steps):
         return False
     step = recipe.step_at(run.next_step)
     return bool(step.caught_by) and step.kind in CATCHING

@@ -51,17 +51,16 @@ class World:
 
 
 # what went wrong, as the steps of an error path read it
-ERROR = shape(
-    **{
-        "class": (TEXT, "哪一类问题", "What kind of trouble"),
-        "code": (TEXT, "代码", "Code"),
-        "message": (TEXT, "中文说明", "In Chinese"),
-        "message_en": (TEXT, "英文说明", "In English"),
-        "detail": (TEXT, "对方应用的原话", "The app's own words"),
-        "step": (TEXT, "哪一步", "Which step"),
-        "status": ({"type": ["integer", "null"]}, "HTTP 状态", "HTTP status"),
-    }
-)
+_FAILED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "class": (TEXT, "哪一类问题", "What kind of trouble"),
+    "code": (TEXT, "代码", "Code"),
+    "message": (TEXT, "中文说明", "In Chinese"),
+    "message_en": (TEXT, "英文说明", "In English"),
+    "detail": (TEXT, "对方应用的原话", "The app's own words"),
+    "step": (TEXT, "哪一步", "Which step"),
+    "status": ({"type": ["integer", "null"]}, "HTTP 状态", "HTTP status"),
+}
+ERROR = shape(**_FAILED)
 _GIVEN: dict[str, dict[str, Any]] = {
     "get": shape(
         found=({"type": "boolean"}, "有没有", "Whether it is there"), value=(_ANY, "值", "Value")

@@ -10,7 +10,6 @@ from connectors.stores.tables import StoredValue
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, store_now, transaction
-from kernel.errors import NotFound
 from kernel.settings import settings
 from kernel.web import page_of
 
@@ -58,9 +57,7 @@ def delete_stored_value(collection: str, value_id: str) -> Any:
     """Delete one value."""
     who = principal()
     with transaction(who.organization_id) as session:
-        row = session.get(StoredValue, (who.organization_id, value_id))
-        if row is None or row.collection != collection:
-            raise NotFound
+        row = values.one_of(session, who.organization_id, collection, value_id)
         values.remove(session, who.organization_id, collection, row.key)
         detail = {"collection": collection}
         audit.record(session, who, "store.value_deleted", value_id, detail=detail)

@@ -32,7 +32,7 @@ def begin(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
     flow = session.get(Flow, (owner, given["flow"]))
     if flow is None or flow.deleted_at is not None or flow.state != "active":
         return _refuse(session, moving, deed)
-    number = given["version"] or flow.published_version
+    number = int(given["version"] or flow.published_version or 0)
     version = FlowVersion.of(owner).where(
         col(FlowVersion.flow_id) == flow.id, col(FlowVersion.number) == number
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import Blueprint, request
+from sqlmodel import col
 
 from connectors.errors import NotNow
 from connectors.stores import schemas, values
@@ -11,7 +12,7 @@ from connectors.stores.tables import StoredValue
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, store_now, transaction
-from kernel.errors import N_, NotFound
+from kernel.errors import N_
 from kernel.web import localized, operation, page_of
 
 blueprint = Blueprint("stores", __name__)
@@ -33,7 +34,7 @@ def list_collections() -> Any:
 def keep_value(body: schemas.ValueIn) -> Any:
     """Keep a value under its key; what was there is replaced."""
     who = principal()
-    given = {"operation": "put", "collection": body.collection, "entry": body.key}
+    given: dict[str, Any] = {"operation": "put", "collection": body.collection, "entry": body.key}
     given |= {"value": body.value, "expires": body.expires_seconds}
     try:
         with transaction(who.organization_id) as session:
@@ -49,24 +50,28 @@ def keep_value(body: schemas.ValueIn) -> Any:
 @require("stores:read")
 @operation(summary="List a collection", returns=schemas.ValueOut, many=True)
 def list_values(collection: str) -> Any:
-    """Return a collection's values, the newest first; `prefix` says how their keys begin."""
+    """Return a collection's values, the newest first; `prefix` says how their keys begin, `key`
+    asks for one.
+    """
     who, given = principal(), request.args
     with reading(who.organization_id) as session:
         values.check_there(session, who.organization_id, collection)
         chosen = values.select_values(who.organization_id, collection, given.get("prefix", ""))
         chosen = chosen.where(values.is_alive(store_now(session)))
+        if given.get("key"):
+            chosen = chosen.where(col(StoredValue.key) == given["key"])
         limit = given.get("limit", 50, type=int)
         return page_of(session, chosen, StoredValue.id, cursor=given.get("cursor"), limit=limit)
 
 
-@blueprint.get("/stores/<collection>/value")
+@blueprint.get("/stores/<collection>/values/<value_id>")
 @require("stores:read")
 @operation(summary="Read a value", returns=schemas.ValueOut)
-def read_value(collection: str) -> Any:
-    """Return the value under a key (`?key=…`)."""
+def read_value(collection: str, value_id: str) -> Any:
+    """Return one value."""
     who = principal()
     with reading(who.organization_id) as session:
-        return values.find(session, who.organization_id, collection, request.args.get("key", ""))
+        return values.one_of(session, who.organization_id, collection, value_id)
 
 
 @blueprint.delete("/stores/<collection>/values/<value_id>")
@@ -76,9 +81,7 @@ def delete_value(collection: str, value_id: str) -> Any:
     """Delete one value."""
     who = principal()
     with transaction(who.organization_id) as session:
-        row = session.get(StoredValue, (who.organization_id, value_id))
-        if row is None or row.collection != collection:
-            raise NotFound
+        row = values.one_of(session, who.organization_id, collection, value_id)
         values.remove(session, who.organization_id, collection, row.key)
         detail = {"collection": collection}
         audit.record(session, who, "store.value_deleted", value_id, detail=detail)

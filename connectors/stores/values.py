@@ -7,6 +7,7 @@ Looks over every organization: the sweep deletes what has expired.
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Select, delete, func, or_, select, update
@@ -15,7 +16,7 @@ from sqlmodel import Session, col
 from connectors.stores import errors, shelf
 from connectors.stores.errors import Refused
 from connectors.stores.tables import STORE_USE, STORED, StoredValue
-from kernel import documents, ids
+from kernel import documents, ids, tenancy
 from kernel.database import EVERY, reading, store_now, write
 from kernel.errors import NotFound
 from kernel.rows import insert_rows
@@ -189,9 +190,7 @@ def collections(session: Session, organization_id: str) -> list[Any]:
     return list(session.connection().execute(wanted))
 
 
-def select_values(
-    organization_id: str, collection: str, prefix: str = ""
-) -> Select[tuple[StoredValue]]:
+def select_values(organization_id: str, collection: str, prefix: str = "") -> Select[Any]:
     """Select the values of a collection whose keys begin like this; pages order them."""
     chosen = StoredValue.of(organization_id).where(col(StoredValue.collection) == collection)
     if prefix:
@@ -220,6 +219,14 @@ def find(session: Session, organization_id: str, collection: str, key: str) -> S
     return found
 
 
+def one_of(session: Session, organization_id: str, collection: str, value_id: str) -> StoredValue:
+    """Return a value of a collection by its id; NotFound when there is none, or no more."""
+    row = tenancy.find(session, StoredValue, organization_id, value_id)
+    if row.collection != collection:
+        raise NotFound
+    return find(session, organization_id, collection, row.key)
+
+
 def remove(session: Session, organization_id: str, collection: str, key: str | None) -> None:
     """Delete one value, or with None the whole collection; NotFound when nothing was there."""
     _lock(session, organization_id)
@@ -238,7 +245,7 @@ def sweep() -> int:
             .limit(EXPIRED_AT_ONCE)
         )
         owners = sorted(set(session.execute(wanted).scalars()))
-    return sum(write(lambda session, one=owner: _expire(session, one)) for owner in owners)
+    return sum(write(partial(_expire, organization_id=owner)) for owner in owners)
 
 
 def _expire(session: Session, organization_id: str) -> int:
