@@ -7,6 +7,7 @@ from flask_babel import gettext
 
 from catalog import event_types
 from connectors import flow_trees
+from connectors.engine import flow_templates
 from connectors.flow_documents import action_of
 from connectors.pages.drawing import app_of, connector_or_none
 from kernel.errors import NotFound
@@ -49,6 +50,8 @@ def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
     named = event_types.lookup(None, None, event) if event else None
     known = connector.triggers.get(trigger.get("trigger") or "") if connector else None
     title = known.title if known else named.title if named else event or gettext("not chosen")
+    if trigger.get("kind") == flow_templates.CALLED:
+        title = gettext("Called by other flows")
     app = app_of(trigger.get("connector")) if connector else None
     return {
         "app": localized(app["title"]) if app else gettext("Event"),

@@ -83,7 +83,7 @@ def _store(moving: "Moving", step: Planned, note: "Note") -> None:
         "operation": operation,
         "collection": written.get("collection"),
         "entry": _name(written.get("entry"), values) if operation != "list" else "",
-        "expires": None if lasting is None else lasting.total_seconds(),
+        "expires": None if lasting is None else int(lasting.total_seconds()),
     }
     if operation == "put":
         given["value"] = mapping.apply(written.get("value"), values)
