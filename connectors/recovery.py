@@ -11,6 +11,7 @@ from connectors.errors import NotNow, Unfit, finding
 from connectors.flow_documents import ENDS, action_of
 from connectors.masking import MAX_KEPT_BYTES
 from connectors.resting import calls, waits
+from connectors.stages import publishing
 from connectors.tables import Flow, FlowVersion, Run, Step
 from kernel import documents, ids, queue
 from kernel.database import store_now
@@ -128,13 +129,13 @@ def replay_start(session: Session, organization_id: str, run_id: str) -> Run:
     """
     old = _find(session, organization_id, run_id)
     flow = flows.find(session, organization_id, old.flow_id)
-    if flow.published_version is None or old.state in ("due", "leased"):
+    if old.state in ("due", "leased"):
         raise NotNow(N_("This run is still under way"))
     run = Run(
         organization_id=organization_id,
         id=ids.new_id("run"),
         flow_id=flow.id,
-        flow_version=flow.published_version,
+        flow_version=publishing.version_in(session, organization_id, flow, old.environment),
         event_id=old.event_id,
         event_type=old.event_type,
         replay_nonce=ids.new_id("rpl"),

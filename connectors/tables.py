@@ -94,6 +94,8 @@ class FlowVersion(Owned, table=True):
     published_by: str | None = None
     published_at: datetime = Field(sa_type=Moment)
     environment: str = "live"  # live | test: which connections its steps name
+    # As it was written, when an environment's connections stand in the document instead.
+    written: dict[str, Any] | None = Field(default=None, sa_type=Document)
 
 
 class Run(Owned, table=True):

@@ -15,27 +15,32 @@ from connectors.engine import flow_templates
 from connectors.engine.flow_rests import Called
 from connectors.errors import finding
 from connectors.resting.meeting import MAX_DEPTH
+from connectors.stages.tables import FlowInTest
 from connectors.tables import Flow, FlowVersion
 
 Finding = dict[str, Any]
 _Version = tuple[str, int]
 
 
-def all_of(session: Session, organization_id: str) -> list[Called]:
-    """Return the organization's flows that may be called, by name."""
+def all_of(session: Session, organization_id: str, environment: str = "live") -> list[Called]:
+    """Return the organization's flows that may be called in an environment, by name."""
+    stage: Any = FlowInTest if environment == "test" else Flow
+    statement = select(Flow, FlowVersion)
+    if stage is not Flow:
+        same = col(stage.organization_id) == col(Flow.organization_id)
+        statement = statement.join(stage, same & (col(stage.id) == col(Flow.id)))
     statement = (
-        select(Flow, FlowVersion)
-        .join(
+        statement.join(
             FlowVersion,
             (col(Flow.organization_id) == col(FlowVersion.organization_id))
             & (col(Flow.id) == col(FlowVersion.flow_id))
-            & (col(Flow.published_version) == col(FlowVersion.number)),
+            & (col(stage.published_version) == col(FlowVersion.number)),
         )
         .where(
             col(Flow.organization_id) == organization_id,
             col(Flow.deleted_at).is_(None),
-            col(Flow.state) == "active",
-            col(Flow.listens_to).is_(None),
+            col(stage.state) == "active",
+            col(stage.listens_to).is_(None),
         )
         .order_by(col(Flow.name), col(Flow.id))
     )
@@ -51,12 +56,14 @@ def all_of(session: Session, organization_id: str) -> list[Called]:
     ]
 
 
-def by_name(session: Session, organization_id: str, document: Any) -> Mapping[str, Called]:
+def by_name(
+    session: Session, organization_id: str, document: Any, environment: str = "live"
+) -> Mapping[str, Called]:
     """Return what a document's steps may call, by id and by template; reads nothing for no call."""
     if not any(place.step.get("kind") == "call" for place in flow_trees.walk(document)):
         return {}
     found: dict[str, Called] = {}
-    for one in all_of(session, organization_id):
+    for one in all_of(session, organization_id, environment):
         found[one.flow_id] = one
     templates = select(col(Flow.template_key), col(Flow.id)).where(
         col(Flow.organization_id) == organization_id,

@@ -13,6 +13,7 @@ from sqlmodel import Session, col
 from connectors.engine import flow_templates
 from connectors.moving import Deed, Moving
 from connectors.resting import waits
+from connectors.stages.tables import FlowInTest
 from connectors.tables import RUN, Approval, Flow, FlowVersion, Run
 from kernel import queue
 from kernel.database import store_now
@@ -30,11 +31,16 @@ def begin(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
     """Start the called run, in the commit that notes it; refused when the flow is not there."""
     given, owner = deed.given, moving.organization_id
     flow = session.get(Flow, (owner, given["flow"]))
-    if flow is None or flow.deleted_at is not None or flow.state != "active":
+    stage: Any = flow
+    if moving.kin.environment == "test":
+        stage = session.get(FlowInTest, (owner, given["flow"]))
+    if flow is None or flow.deleted_at is not None or stage is None or stage.state != "active":
         return _refuse(session, moving, deed)
-    number = int(given["version"] or flow.published_version or 0)
+    number = int(given["version"] or stage.published_version or 0)
     version = FlowVersion.of(owner).where(
-        col(FlowVersion.flow_id) == flow.id, col(FlowVersion.number) == number
+        col(FlowVersion.flow_id) == flow.id,
+        col(FlowVersion.number) == number,
+        col(FlowVersion.environment) == moving.kin.environment,  # never over to the other side
     )
     document = getattr(session.execute(version).scalar_one_or_none(), "document", None)
     if document is None or not flow_templates.is_called(document):
@@ -50,7 +56,7 @@ def begin(session: Session, moving: Moving, deed: Deed) -> dict[str, Any]:
             event_id=moving.event_id,
             event_type="flow.called",
             replay_nonce=f"call_{given['run_id']}",  # its effects are its own
-            lane=flow.lane or flow.id,
+            lane=stage.lane or flow.id,
             next_at=now,
             parent_run_id=moving.id,
             parent_position=moving.position,

@@ -10,15 +10,18 @@ from connectors.engine.findings import EngineError
 from connectors.engine.functions import to_text
 
 
-def hash_of(event_type: str, path: str, value: Any) -> str | None:
-    """Return the hash of a correlation; None for no value. A number is the same as its digits."""
+def hash_of(event_type: str, path: str, value: Any, environment: str = "live") -> str | None:
+    """Return the hash of a correlation; None for no value. A number is the same as its digits.
+
+    What is for testing frees no live run, and the other way round.
+    """
     try:
         text = to_text(value).strip()
     except EngineError:
         return None
     if not text:
         return None
-    parts = f"{event_type}\n{path.strip()}\n{text}".encode("utf-8", "replace")
+    parts = f"{environment}\n{event_type}\n{path.strip()}\n{text}".encode("utf-8", "replace")
     return hashlib.sha256(parts).hexdigest()[:40]
 
 

@@ -81,7 +81,7 @@ def _store(moving: "Moving", step: Planned, note: "Note") -> None:
     lasting = durations.read(written.get("expires"))
     given: dict[str, Any] = {
         "operation": operation,
-        "collection": written.get("collection"),
+        "collection": _collection(moving, str(written.get("collection"))),
         "entry": _name(written.get("entry"), values) if operation != "list" else "",
         "expires": None if lasting is None else int(lasting.total_seconds()),
     }
@@ -96,6 +96,11 @@ def _store(moving: "Moving", step: Planned, note: "Note") -> None:
     note.state, note.problem = "waiting", None
     note.input = masking.keep({k: v for k, v in given.items() if v is not None}, ())
     _do(moving, note, "store", **given)
+
+
+def _collection(moving: "Moving", name: str) -> str:
+    """Return where a run keeps things; what is tried out has collections of its own."""
+    return f"test-{name}" if moving.kin.environment == "test" else name
 
 
 def _name(written: Any, values: Any, *, may_be_empty: bool = False) -> str:
@@ -140,7 +145,8 @@ def _register(moving: "Moving", step: Planned, note: "Note") -> None:
     if lasting is None:
         raise EngineError(say("没有写最多等多久", "It is not said how long it waits at most"))
     until = clock.now() + lasting
-    found = matching.hash_of(str(written["event_type"]), str(match.get("path")), value)
+    path, environment = str(match.get("path")), moving.kin.environment
+    found = matching.hash_of(str(written["event_type"]), path, value, environment)
     if found is None:
         raise EngineError(
             say("用来认出事件的值是空的", "The value that tells the awaited event is empty")

@@ -71,7 +71,9 @@ def forget_flow(session: Session, organization_id: str, flow_id: str) -> None:
         session.execute(delete(table).where(mine, table.c.flow_id == flow_id))
 
 
-def arrivals(event: Any, awaited: Iterable[tuple[str, str]], now: datetime) -> list[dict[str, Any]]:
+def arrivals(
+    event: Any, awaited: Iterable[tuple[str, str]], now: datetime, environment: str = "live"
+) -> list[dict[str, Any]]:
     """Return the rows of an event's arrival; `awaited` are (type, path), of this type or others."""
     paths = sorted({path for event_type, path in awaited if event_type == event.type})
     if not paths:
@@ -82,7 +84,7 @@ def arrivals(event: Any, awaited: Iterable[tuple[str, str]], now: datetime) -> l
         return []  # its body cannot be read, so nothing of it can be compared
     found = []
     for path in paths:
-        match_hash = matching.hash_of(event.type, path, matching.read(path, seen))
+        match_hash = matching.hash_of(event.type, path, matching.read(path, seen), environment)
         if match_hash is not None:
             found.append(
                 {

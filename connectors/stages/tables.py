@@ -26,7 +26,6 @@ class FlowInTest(Owned, table=True):
     listens_source_id: str | None = None
     listens_connection_id: str | None = None
     lane: str | None = None
-    order_key: str | None = None
 
 
 IN_TEST: Any = FlowInTest.__table__  # type: ignore[attr-defined]

@@ -136,18 +136,19 @@ def _stages() -> None:
         sa.Column("listens_source_id", text(), nullable=True),
         sa.Column("listens_connection_id", text(), nullable=True),
         sa.Column("lane", text(), nullable=True),
-        sa.Column("order_key", text(), nullable=True),
     )
     listening = ["organization_id", "listens_to"]
     _partial("ix_flow_in_test_listening", "flow_in_test", listening, "state = 'active'")
     for table in ("connection", "flow_version", "source"):
         made = sa.Column("environment", text(), nullable=False, server_default="live")
         op.add_column(table, made)
+    op.add_column("flow_version", sa.Column("written", columns.Document(), nullable=True))
     _partial("ix_source_in_test", "source", ["organization_id"], "environment = 'test'")
 
 
 def downgrade() -> None:
     op.drop_index("ix_source_in_test", "source")
+    op.drop_column("flow_version", "written")
     for table in ("connection", "flow_version", "source"):
         op.drop_column(table, "environment")
     for table in TENANT_TABLES:
