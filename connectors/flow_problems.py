@@ -9,7 +9,7 @@ from sqlmodel import Session
 from catalog import event_types
 from connectors import connections, flow_checks, flow_shapes
 from connectors.engine import flow_templates
-from connectors.engine.flow_rests import World
+from connectors.engine.flow_rests import Called, World
 from connectors.resting import callables
 from connectors.stages import environments
 from identity import members
@@ -27,7 +27,7 @@ def check(
     usable = connections.connectors_by_id(session, organization_id)
     seats = [seat.id for seat in members.list_seats(session, organization_id)]
     readable = not flow_shapes.check_shape(document)
-    called = {}
+    called: Mapping[str, Called] = {}
     if readable:
         called = callables.by_name(session, organization_id, document, environment)
     world = World(called, partial(_data_of, session, organization_id))

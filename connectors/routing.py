@@ -213,7 +213,7 @@ _AWAITED = select(
     null(),
     literal_column("'awaited'"),
 ).where(one_of(AWAITED.c.organization_id, "tenants"), one_of(AWAITED.c.event_type, "types"))
-_FLOWS = select(
+_FLOWS: Any = select(
     col(Flow.organization_id),
     col(Flow.id),
     col(Flow.published_version),
@@ -258,7 +258,7 @@ _TEST_SOURCES = select(
     null(),
     literal_column("'source'"),
 ).where(one_of(SOURCE.c.organization_id, "tenants"), text("source.environment = 'test'"))
-_LISTENING = union_all(_FLOWS, _AWAITED, _IN_TEST, _TEST_SOURCES)
+_LISTENING: Any = union_all(_FLOWS, _AWAITED, _IN_TEST, _TEST_SOURCES)
 
 
 def _listening(session: Session, events: Iterable[ReadyEvent]) -> _Listening:

@@ -8,8 +8,10 @@ from sqlmodel import Session, col
 
 from connectors import connections, flow_trees
 from connectors.errors import InUse, Unfit, finding
+from connectors.flow_documents import connections_in
 from connectors.flow_shapes import ENVIRONMENTS
-from connectors.tables import Connection
+from connectors.stages.tables import FlowInTest
+from connectors.tables import Connection, Flow, FlowVersion
 from kernel.errors import N_
 from webhooks import sources
 from webhooks.tables import Source
@@ -49,7 +51,23 @@ def put_connection(
 
 
 def _is_used(session: Session, organization_id: str, connection_id: str) -> bool:
-    return connections.use_counts(session, organization_id).get(connection_id, 0) > 0
+    """Tell whether a version that runs in either environment names a connection."""
+    running = [
+        select(col(FlowVersion.document)).join(
+            stage,
+            (col(stage.organization_id) == col(FlowVersion.organization_id))
+            & (col(stage.id) == col(FlowVersion.flow_id))
+            & (col(stage.published_version) == col(FlowVersion.number)),
+        )
+        for stage in (Flow, FlowInTest)
+    ]
+    gone = running[0].where(col(Flow.deleted_at).is_(None))
+    for statement in (gone, running[1]):
+        mine = statement.where(col(FlowVersion.organization_id) == organization_id)
+        for document in session.execute(mine).scalars():
+            if connection_id in connections_in(document):
+                return True
+    return False
 
 
 def put_source(session: Session, organization_id: str, source_id: str, environment: str) -> Source:
