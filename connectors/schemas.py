@@ -132,6 +132,7 @@ class ConnectionOut(BaseModel):
     )
     installation_id: str | None
     assistant_access: str
+    environment: str = Field(default="live", description="live or test")
     created_at: datetime
 
 
@@ -203,6 +204,7 @@ class VersionOut(BaseModel):
     """A published version."""
 
     number: int
+    environment: str = Field(default="live", description="live or test")
     document: dict[str, Any]
     published_by: str | None
     published_at: datetime

@@ -10,6 +10,7 @@ from connectors.pages import (
     polls,
     reconciliations,
     runs,
+    stages,
     stores,
 )
 from connectors.pages.drawing import blueprint
@@ -25,5 +26,6 @@ __all__ = [
     "polls",
     "reconciliations",
     "runs",
+    "stages",
     "stores",
 ]

@@ -11,8 +11,9 @@ from connectors.routes import (
     reconciliations,
     runs,
 )
+from connectors.stages import routes as stages
 from connectors.stores import routes as stores
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals, stores):
+for part in (library, connections, polls, reconciliations, flows, runs, approvals, stores, stages):
     blueprint.register_blueprint(part.blueprint)
