@@ -1,9 +1,11 @@
 """The pages of environments: publish to test, look at what would change, promote to live."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flask import request
 from flask_babel import gettext
+from sqlmodel import Session
 
 from connectors import connections, flow_documents, flows, mapping_rows
 from connectors.pages.drawing import blueprint, draw, go, typed
@@ -27,11 +29,7 @@ def show_environments(flow_id: str) -> Any:
 def change_stage(flow_id: str, deed: str) -> Any:
     """Publish the draft to test, promote what was tested, or stop it there."""
     who = principal()
-    act, action = {
-        "to_test": (publishing.publish, "flow.published_to_test"),
-        "promote": (publishing.promote, "flow.promoted"),
-        "stop_test": (publishing.stop, "flow.stopped_in_test"),
-    }[deed]
+    act, action = _DEEDS[deed]
     try:
         with transaction(who.organization_id) as session:
             act(session, who.organization_id, flow_id)
@@ -42,6 +40,13 @@ def change_stage(flow_id: str, deed: str) -> Any:
         return _draw(flow_id, problem)
     said = {"to_test": "in_test", "promote": "published", "stop_test": "stopped_in_test"}[deed]
     return go(f"/flows/{flow_id}/environments", done=said)
+
+
+_DEEDS: dict[str, tuple[Callable[[Session, str, str], Any], str]] = {
+    "to_test": (publishing.publish, "flow.published_to_test"),
+    "promote": (publishing.promote, "flow.promoted"),
+    "stop_test": (publishing.stop, "flow.stopped_in_test"),
+}
 
 
 @blueprint.post("/flows/<flow_id>/environments")
