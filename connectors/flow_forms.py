@@ -36,7 +36,7 @@ def read_steps(form: Form, connections: Mapping[str, str]) -> list[dict[str, Any
     steps: list[dict[str, Any]] = []
     made: list[dict[str, Any]] = []
     for number in range(count):
-        step = _read_step(form, number, connections)
+        step = read_step(form, number, connections)
         _home(made, form.get(f"s{number}.in", ""), steps).append(step)
         made.append(step)
     return steps
@@ -52,7 +52,8 @@ def _home(made: list[dict[str, Any]], inside: str, top: list[dict[str, Any]]) ->
     return top
 
 
-def _read_step(form: Form, number: int, connections: Mapping[str, str]) -> dict[str, Any]:
+def read_step(form: Form, number: int, connections: Mapping[str, str]) -> dict[str, Any]:
+    """Read the fields of one step; the lists inside it stay empty. Raises Unfit for rows that clash."""
     fields = _Fields(form, f"s{number}.")
     kind = fields.text("kind")
     kind = kind if kind in KINDS else "action"
@@ -158,6 +159,8 @@ def _read_rows(form: Mapping[str, str], number: int) -> list[Row]:
                 target=form.get(f"{name}.target", "").strip(),
                 how=form.get(f"{name}.how", "text"),
                 source=form.get(f"{name}.source", "").replace("\r\n", "\n"),
+                table=form.get(f"{name}.table", "").replace("\r\n", "\n"),
+                unknown=form.get(f"{name}.unknown", "keep"),
             )
         )
     return [row for row in rows if row.target or row.how == "yaml"]

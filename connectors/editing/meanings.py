@@ -98,18 +98,23 @@ def likeness(left: Weights, right: Weights) -> float:
     return shared / (sum(left.values()) + sum(right.values()))
 
 
-def readings(path: Sequence[str], title: Any) -> list[Weights]:
+def readings(path: Sequence[str], title: Any) -> tuple[Weights, ...]:
     """Return what a field may be about: once by its names, once by its title in each language."""
+    titles = title if isinstance(title, Mapping) else {}
+    return _readings(tuple(path), str(titles.get("zh") or ""), str(titles.get("en") or ""))
+
+
+@lru_cache(maxsize=8192)
+def _readings(path: tuple[str, ...], zh: str, en: str) -> tuple[Weights, ...]:
     names = [of_name(one) for one in path]
     while len(names) > 1 and not names[-1]:
         names.pop()  # `amount.value` is an amount
     outer = frozenset().union(*names[:-1]) if names else frozenset()
     found = [weighed(names[-1] if names else (), outer)]
-    if isinstance(title, Mapping):
-        for language, read in (("zh", of_chinese), ("en", of_name)):
-            *around, own = str(title.get(language) or "").split(" · ")
-            found.append(weighed(read(own), frozenset().union(*map(read, around))))
-    return [one for one in found if one]
+    for text, read in ((zh, of_chinese), (en, of_name)):
+        *around, own = text.split(" · ")
+        found.append(weighed(read(own), frozenset().union(*map(read, around))))
+    return tuple(one for one in found if one)
 
 
 def is_weak(shared: Iterable[str]) -> bool:
