@@ -102,9 +102,14 @@ class _Fields:
 
 def _read_action(fields: _Fields, connections: Mapping[str, str]) -> dict[str, Any]:
     chosen, _, action = fields.text("does").partition("|")
-    made = {"connector": connections.get(fields.text("connection"), "") or chosen}
-    if fields.text("connection"):
-        made["connection"] = fields.text("connection")
+    connection = fields.text("connection")
+    if chosen and not connection:
+        # an app that is connected once needs no choice
+        fitting = [one for one, connector in connections.items() if connector == chosen]
+        connection = fitting[0] if len(fitting) == 1 else ""
+    made = {"connector": connections.get(connection, "") or chosen}
+    if connection:
+        made["connection"] = connection
     # an action of another app cannot stay when the connection changes
     known = loader.library().get(made["connector"])
     fits = known is not None and chosen == known.key and action in known.actions

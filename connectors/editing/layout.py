@@ -177,9 +177,9 @@ class _Drawing:
             left += wide + GAP_X
             if one.shape == "round":
                 last, low = self._column(one, name, middle, at + FRAME, [here])
-                low += FRAME - GAP_Y
+                # the frame leaves room for what adds a step behind the last one
                 _box(self.made, f"{name}/frame", "frame", middle - wide / 2, at, wide, low - at)
-                low += GAP_Y
+                low += FRAME
             else:
                 last, low = self._column(one, name, middle, at, [here])
             ends += last

@@ -57,9 +57,11 @@ def shown(value: Any) -> str:
         return f"[{len(value)}]"
     if isinstance(value, dict):
         value = masking.show(value)
-        text = ", ".join(f"{name}: {one}" for name, one in value.items())
+        text = ", ".join(f"{name}: {shown(one)}" for name, one in list(value.items())[:8])
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
     else:
-        text = {True: "true", False: "false"}.get(value, str(value)) if value is not None else ""
+        text = "" if value is None else str(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

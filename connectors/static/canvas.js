@@ -12,18 +12,13 @@
   const form = () => document.getElementById("panel-form");
   const icon = (name) => h("svg", { className: "icon", "aria-hidden": true, focusable: "false" },
     h("use", { href: `${say.sprite}#${name}` }));
+  // what cannot be told by an app's picture is told by the sign its kind has in the list of kinds
+  const signOf = (kind) => document.querySelector(`#add-step button[value="${kind}"] use`)?.getAttribute("href");
   const read = () => JSON.parse(document.getElementById("canvas-data").textContent);
 
   // --- boxes
   const TONES = { succeeded: "good", failed: "bad", skipped: "quiet", not_reached: "quiet" };
   const ICONS = { good: "circle-check", bad: "circle-x", quiet: "circle-dashed", warn: "alert-triangle" };
-
-  function label(data) {
-    const parts = [data.app, data.title, ...(data.mistakes || [])];
-    if (data.say) parts.push(data.say);
-    else if (data.out) parts.push(`${say.out} ${data.out}`);
-    return parts.filter(Boolean).join(", ");
-  }
 
   function Plus({ data, name }) {
     if (data.add === null || data.add === undefined) return null;
@@ -38,17 +33,19 @@
     const tone = data.mistakes?.length ? "warn" : TONES[data.state] || "quiet";
     const told = data.mistakes?.[0] || data.say || data.out || data.into || data.note || "";
     const mark = data.icon ? h("img", { className: "yf-mark yf-mark-sm", src: data.icon, alt: "" })
-      : h("span", { className: "yf-mark yf-mark-sm", "aria-hidden": true }, (data.app || "?").slice(0, 1));
+      : h("span", { className: "yf-mark yf-mark-sm", "aria-hidden": true },
+        data.kind && signOf(data.kind) ? h("svg", { className: "icon" }, h("use", { href: signOf(data.kind) })) : (data.app || "?").slice(0, 1));
     return h("div", { className: `yf-box yf-${tone}${data.isHere ? " yf-box-here" : ""}` },
       h(Handle, { type: "target", position: Position.Top, isConnectable: false }),
       h("button", {
         type: "button", className: "yf-box-button", "data-node": id, tabIndex: data.isFocus ? 0 : -1,
-        "aria-label": label(data), "aria-current": data.isHere ? "true" : undefined, disabled: data.about === null,
+        "aria-current": data.isHere ? "true" : undefined, disabled: data.about === null,
         onClick: () => show(data.about), onFocus: () => focused(id), onKeyDown: (event) => key(event, data),
       },
       h("span", { className: "yf-box-head" }, mark,
         h("span", { className: "yf-box-words" }, h("span", { className: "yf-box-app" }, data.app), h("strong", null, data.title)),
-        data.state || data.mistakes?.length ? h("span", { className: "yf-box-state" }, icon(ICONS[tone])) : null),
+        data.state || data.mistakes?.length ? h("span", { className: "yf-box-state" }, icon(ICONS[tone]),
+          h("span", { className: "visually-hidden" }, say[`tone${data.state === "not_reached" && tone === "quiet" ? "Off" : tone}`])) : null),
       h("span", { className: "yf-box-told" },
         data.isSample && told === data.out ? h("span", { className: "yf-box-sample" }, say.sampleShort) : null, told)),
       h(Plus, { data, name: id }),
@@ -188,19 +185,30 @@
   });
 
   // --- talking to the server: one thing at a time, each with the newest revision
+  let waiting = 0;
   function queued(work) {
-    last = last.then(work).catch(() => window.yangfan.toast(document.body.dataset.offline, "bad"));
+    waiting += 1;
+    last = last.then(work).catch(() => window.yangfan.toast(document.body.dataset.offline, "bad"))
+      .finally(() => { waiting -= 1; });
     return last;
   }
 
+  function fields(deed, about, shown) {
+    const body = new FormData(form());
+    body.set("do", deed);
+    body.set("part", "1");
+    // a deed to another step than the panel's leaves the panel's fields alone
+    if (about !== undefined) body.set("about", about);
+    if (shown) body.set("show", shown);
+    return body;
+  }
+
   function send(deed, { about, redraw = true, show: shown = "", focus = false } = {}) {
+    // what is saved is what stood there when it was changed, whatever is typed meanwhile
+    const kept = deed === "save" && !shown ? fields(deed, about, shown) : null;
     return queued(async () => {
-      const body = new FormData(form());
-      body.set("do", deed);
-      body.set("part", "1");
-      // a deed to another step than the panel's leaves the panel's fields alone
-      if (about !== undefined) body.set("about", about);
-      if (shown) body.set("show", shown);
+      const body = kept || fields(deed, about, shown);
+      body.set("revision", form().elements.revision.value);
       await take(await fetch(here, { method: "POST", body, headers: { Accept: "text/html" } }), redraw, focus);
     });
   }
@@ -221,6 +229,10 @@
     const fresh = page.getElementById("studio");
     if (!fresh) return void location.reload(); // signed out, or the flow is gone: the page says which
     const held = document.activeElement?.id;
+    if (waiting > 1 && answer.status < 400) { // more is on its way: what was chosen meanwhile stays
+      form().elements.revision.value = JSON.parse(fresh.querySelector("#canvas-data").textContent).revision;
+      return;
+    }
     if (redraw || answer.status >= 400) {
       studio().replaceWith(document.adoptNode(fresh));
       if (held && studio().contains(document.getElementById(held))) document.getElementById(held).focus();

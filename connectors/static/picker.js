@@ -96,6 +96,7 @@
     const value = item.ok ? item.sample || (item.has ? "" : words().noValue) : item.why;
     line.append(head, more);
     if (value) line.append(part(item.ok ? "yf-picker-value" : "yf-picker-why", value));
+    if (item.ok && item.wrap) line.append(part("yf-picker-each", words().turned));
     if (item.each) line.append(part("yf-picker-each", words().each));
     return line;
   }
@@ -234,22 +235,10 @@
     wanted.focus();
   });
 
-  // --- in the list, a choice that other fields hang on draws the page anew; a pasted sample stays
+  // --- a pasted sample stays with the browser until its window is closed
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[data-pasted]")) {
-      try { sessionStorage.setItem(`yf-sample-${event.target.dataset.pasted}`, event.target.value); } catch { /* private mode */ }
-    }
-    const form = event.target.closest("form[data-editor=list]");
-    if (!form || event.target.dataset.redraws === undefined) return;
-    // the button that does nothing but draw: what was typed so far is saved with it
-    const about = event.target.dataset.redraws;
-    const button = document.createElement("button");
-    button.type = "submit";
-    button.name = "do";
-    button.hidden = true;
-    button.value = /^\d+$/.test(about) ? `apply:${about}` : "save";
-    form.append(button);
-    form.requestSubmit(button);
+    if (!event.target.matches("[data-pasted]")) return;
+    try { sessionStorage.setItem(`yf-sample-${event.target.dataset.pasted}`, event.target.value); } catch { /* private mode */ }
   });
 
   function remember() {
