@@ -11,13 +11,12 @@ from connectors.editing import layout, one_step, picking, trials
 from connectors.flow_shapes import KINDS
 from connectors.pages import editor
 from connectors.pages.drawing import blueprint, draw, go
-from connectors.pages.editor_view import View, list_title
+from connectors.pages.editor_view import View, list_title, plain
 from connectors.pages.pictures import box_of, title_of, trigger_box
 from connectors.tables import Flow
 from identity.guard import principal, require
 from kernel.database import reading, transaction
 from kernel.errors import Problem
-from kernel.web import localized
 
 TRIGGER = one_step.TRIGGER
 
@@ -155,7 +154,7 @@ def _in_step(
         "into": picking.shown(outcome.input) if outcome and outcome.input is not None else "",
         "out": picking.shown(outcome.output) if outcome and outcome.output is not None else "",
         "is_sample": bool(outcome and outcome.is_sample),
-        "say": localized(outcome.say) if outcome and outcome.say else "",
+        "say": plain(outcome.say) if outcome and outcome.say else "",
     }
 
 

@@ -1,5 +1,6 @@
 """What both editors show of a flow: its steps as forms, the sample in them, mistakes, proposals."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ from kernel.web import localized
 
 _DURATIONS = ("for", "deadline", "remind")
 _ROW_BODIES = ("input", "mapping")
+_POINTER = re.compile(r"^/\S*?(：|: ?)")
 
 
 class View:
@@ -129,7 +131,12 @@ class View:
             rows = [*rows, mapping_rows.Row("", "text", "")]
         offers = self.offers(number)
         mistakes = [one for one in self.findings if one["step"] == number]
+        outcome = self.trial.steps.get(number)
+        if outcome is not None and outcome.state == "failed" and outcome.say:
+            mistakes += _told_by_sample(outcome, number)
         _place_mistakes(mistakes, place, rows)
+        # what the sample has to say about the whole step stands beside the sample
+        mistakes = [one for one in mistakes if one["row"] is not None or not one["of_sample"]]
         return {
             **step,
             **_named_step(place),
@@ -138,7 +145,7 @@ class View:
             "durations": {name: durations.parts(step.get(name)) for name in _DURATIONS},
             "offers": offers,
             "picks": [picking.key_of(one) for one in offers],
-            "outcome": self.trial.steps.get(number),
+            "outcome": outcome,
             "proposals": self.proposals(number, step),
             "mistakes": mistakes,
         }
@@ -196,6 +203,7 @@ class View:
             "trial": self.trial,
             "kind_words": picking.fitting.kind_words,
             "shown_value": self._shown_value,
+            "plain": plain,
         }
 
     def _shown_value(self, offer: Offer) -> str:
@@ -221,7 +229,31 @@ def _told(document: dict[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:
         "below": below,
         "field": _field(number, pointer, below),
         "row": None,
+        "of_sample": False,
     }
+
+
+def _told_by_sample(outcome: trials.Outcome, number: int) -> list[dict[str, Any]]:
+    """Return what the sample says about a field, as a mistake of that field."""
+    if not outcome.detail.startswith("/"):
+        return []
+    return [
+        {
+            "step": number,
+            "label": "",
+            "message": gettext("With the sample: %(why)s", why=plain(outcome.say)),
+            "pointer": outcome.detail,
+            "below": outcome.detail,
+            "field": "",
+            "row": None,
+            "of_sample": True,
+        }
+    ]
+
+
+def plain(sentence: Any) -> str:
+    """Return a sentence without the pointer in front of it, which the field says already."""
+    return _POINTER.sub("", localized(sentence))
 
 
 def _field(number: int | None, pointer: str, below: str) -> str:

@@ -40,21 +40,31 @@
     return data.fits[`${offer.kind}:${offer.format}->${wanted}`] || { ok: true, wrap: "", why: "" };
   }
 
-  function token(input) {
+  const fits = (offer, asked) => {
+    const where = `${offer.words} ${offer.origin.toLowerCase()}`;
+    return asked.split(/\s+/).every((part) => where.includes(part));
+  };
+
+  // what is searched for: inside ${…} what stands there, else all that was typed if a field is
+  // called so, else the last word, so that a field can be put into a sentence
+  function token(input, offers) {
     const before = input.value.slice(0, input.selectionStart ?? input.value.length);
     const open = before.lastIndexOf("${");
     if (open >= 0 && !before.slice(open).includes("}")) return { text: before.slice(open + 2), from: open };
     if (before.endsWith("}")) return { text: "", from: before.length };
+    const all = before.trim().toLowerCase();
+    if (open < 0 && all && offers.some((one) => fits(one, all))) return { text: before.trim(), from: 0 };
     const word = /[^\s，。；：、,;:}]*$/.exec(before)[0];
     return { text: word, from: before.length - word.length };
   }
 
   function found(input) {
+    const offers = offersOf(input);
     const whole = /^\$\{[^}]*\}$/.test(input.value);
-    const asked = whole || input.dataset.all ? "" : token(input).text.toLowerCase();
+    const asked = whole || input.dataset.all ? "" : token(input, offers).text.toLowerCase();
     const each = (offer) => data.each[`${input.dataset.picker}|${input.dataset.target}|${offer.expression}`];
-    return offersOf(input)
-      .filter((offer) => offer.words.includes(asked) || offer.origin.toLowerCase().includes(asked))
+    return offers
+      .filter((offer) => fits(offer, asked))
       .map((offer) => ({ ...offer, ...verdict(offer, input), each: each(offer) }))
       .sort((a, b) => (b.ok - a.ok) || (Boolean(b.each) - Boolean(a.each)) || (b.has - a.has))
       .slice(0, SHOWN);
@@ -170,7 +180,7 @@
     const expression = item.wrap ? `\${${item.wrap}(${inner})}` : item.expression;
     close();
     if (item.each) return takeEach(input, item.each);
-    const piece = token(input);
+    const piece = token(input, offersOf(input));
     const start = input.selectionStart ?? input.value.length;
     const whole = !input.value || /^\$\{[^}]*\}$/.test(input.value) || (piece.from === 0 && start === input.value.length);
     const left = input.value.slice(0, piece.from), right = input.value.slice(start).replace(/^[^${}]*\}/, "");
