@@ -53,7 +53,7 @@ def _home(made: list[dict[str, Any]], inside: str, top: list[dict[str, Any]]) ->
 
 
 def read_step(form: Form, number: int, connections: Mapping[str, str]) -> dict[str, Any]:
-    """Read the fields of one step; the lists inside it stay empty. Raises Unfit for rows that clash."""
+    """Read the fields of one step; lists inside it stay empty. Raises Unfit for rows that clash."""
     fields = _Fields(form, f"s{number}.")
     kind = fields.text("kind")
     kind = kind if kind in KINDS else "action"

@@ -16,7 +16,7 @@ _OPERATORS = {"each", "when", "value", "optional", "const", "rest", "code_table"
 
 @dataclass(frozen=True)
 class Row:
-    """One target field: a text with expressions, a value as it stands, a table of codes, or YAML."""
+    """One target field: a text with expressions, a fixed value, a table of codes, or YAML."""
 
     target: str
     how: str  # text | optional | const | table | yaml

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 Say = dict[str, str]
@@ -31,6 +32,7 @@ def kind_words(kind: str) -> Say:
     return {"zh": " / ".join(zh for zh, _ in known), "en": " / ".join(en for _, en in known)}
 
 
+@lru_cache(maxsize=4096)
 def fit(given: str, wanted: str, *, given_format: str = "", wanted_format: str = "") -> Fit:
     """Tell whether a value of kind `given` goes into a field of kind `wanted` ("a/b" are both)."""
     have, need = set(given.split("/")), set(wanted.split("/"))

@@ -71,9 +71,7 @@ def _found(step: Mapping[str, Any]) -> Iterator[Inner]:
         elif isinstance(value, list):
             for number, way in enumerate(value):
                 if isinstance(way, Mapping) and _are_steps(way.get("steps")):
-                    yield Inner(
-                        f"{name}/{number}", f"/{name}/{number}/steps", way["steps"], way
-                    )
+                    yield Inner(f"{name}/{number}", f"/{name}/{number}/steps", way["steps"], way)
 
 
 def _are_steps(value: Any) -> bool:

@@ -7,7 +7,8 @@ is only shown; a person takes it over.
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from connectors import field_paths, mapping_rows
 from connectors.editing import fitting, meanings
@@ -37,6 +38,24 @@ class Proposal:
     def is_sure(self) -> bool:
         """Tell whether names or titles agree, and not only what they mean."""
         return self.percent >= SURE_PERCENT
+
+
+class _Called(NamedTuple):
+    """What a field is called."""
+
+    path: tuple[str, ...]
+    zh: str
+    en: str
+
+    @property
+    def own(self) -> str:
+        """Its Chinese title without what it is part of."""
+        return self.zh.rpartition(" · ")[2]
+
+
+def _called(path: Sequence[str], title: Any) -> _Called:
+    titles = title if isinstance(title, Mapping) else {}
+    return _Called(tuple(path) or ("",), str(titles.get("zh") or ""), str(titles.get("en") or ""))
 
 
 @dataclass(frozen=True)
@@ -94,13 +113,16 @@ def _is_within(path: str, other: str) -> bool:
 
 
 def _pair(wanted: Wanted, offer: Offer) -> _Pair | None:
-    if not _fit(wanted, offer).ok or _is_time(wanted.path, wanted) != _is_time(
-        ".".join(offer.path), offer
+    if not _fit(wanted, offer).ok:
+        return None
+    mine = _called(wanted.path.split("."), wanted.title)
+    theirs = _called(offer.path, offer.title)
+    if _is_time(mine, fitting.format_of(wanted.schema)) != _is_time(
+        theirs, fitting.format_of(offer.schema)
     ):
         return None
     is_list = "array" in wanted.kind.split("/") and "array" in offer.kind.split("/")
-    path = tuple(wanted.path.split("."))
-    score, why = _compare(path, wanted.title, offer.path, offer.title)
+    score, (zh, en) = _compare(mine, theirs)
     inner: tuple[Proposal, ...] = ()
     if is_list and _properties(wanted.schema):
         inner, covered = _inner(wanted.schema, offer.schema)
@@ -109,14 +131,14 @@ def _pair(wanted: Wanted, offer: Offer) -> _Pair | None:
         score = min(0.99, 0.5 * score + 0.5 * covered)
     if score < ENOUGH:
         return None
-    return _Pair(score, wanted, offer, why, inner)
+    return _Pair(score, wanted, offer, {"zh": zh, "en": en}, inner)
 
 
-def _is_time(path: str, one: Wanted | Offer) -> bool:
+def _is_time(called: _Called, format_of: str) -> bool:
     """Tell whether a field holds a time or a day: only such a field gets one."""
-    if fitting.format_of(one.schema) in ("date", "date-time"):
+    if format_of in ("date", "date-time"):
         return True
-    own = [meanings.of_name(path.rpartition(".")[2]), meanings.of_chinese(_last(one.title))]
+    own = [meanings.of_name(called.path[-1]), meanings.of_chinese(called.own)]
     return any("time" in said for said in own)
 
 
@@ -129,44 +151,38 @@ def _fit(wanted: Wanted, offer: Offer) -> fitting.Fit:
     )
 
 
-def _compare(
-    left: Sequence[str], left_title: Any, right: Sequence[str], right_title: Any
-) -> tuple[float, Say]:
-    """Return how alike two fields are, from 0 to 1, and what of them is."""
-    mine, theirs = meanings.readings(left, left_title), meanings.readings(right, right_title)
+@lru_cache(maxsize=65_536)  # the steps of a flow read mostly the same fields
+def _compare(left: _Called, right: _Called) -> tuple[float, tuple[str, str]]:
+    """Return how alike two fields are, from 0 to 1, and what of them is, in both languages."""
+    mine = meanings.readings(left.path, left.zh, left.en)
+    theirs = meanings.readings(right.path, right.zh, right.en)
     likeness = [(meanings.likeness(a, b), a, b) for a in mine for b in theirs]
     if not likeness:
-        return 0.0, {}
+        return 0.0, ("", "")
     best, a, b = max(likeness, key=lambda one: one[0])
     score = 0.85 * best + 0.15 * sum(one for one, _, _ in likeness) / len(likeness)
-    titles_differ = _titles_differ(left_title, right_title)
-    if left[-1].lower() == right[-1].lower() and meanings.of_name(left[-1]):
-        if titles_differ:
-            why = {"zh": "字段名相同，名称不同", "en": "the same name, another title"}
-            return min(score, 0.75), why
-        is_plain = not meanings.is_weak(meanings.of_name(left[-1]))
-        score = max(score, 0.9) if is_plain and best >= 0.5 else score
-        return min(score, 0.99), {"zh": "字段名相同", "en": "the same name"}
-    if _last(left_title) and _last(left_title) == _last(right_title):
-        return min(max(score, 0.85), 0.99), {"zh": "名称相同", "en": "the same title"}
+    name = meanings.of_name(left.path[-1])
+    if left.path[-1].lower() == right.path[-1].lower() and name:
+        if _titles_differ(left, right):
+            return min(score, 0.75), ("字段名相同，名称不同", "the same name, another title")
+        score = max(score, 0.9) if not meanings.is_weak(name) and best >= 0.5 else score
+        return min(score, 0.99), ("字段名相同", "the same name")
+    if left.own and left.own == right.own:
+        return min(max(score, 0.85), 0.99), ("名称相同", "the same title")
     shared = a.keys() & b.keys()
     if meanings.is_weak(shared):
         score *= 0.6
     words = meanings.told(shared)
-    return min(score, 0.95), {
-        "zh": f"意思相近：{words['zh']}" if words["zh"] else "用词相同",
-        "en": f"alike in meaning: {words['en']}" if words["en"] else "the same words",
-    }
+    return min(score, 0.95), (
+        f"意思相近：{words['zh']}" if words["zh"] else "用词相同",
+        f"alike in meaning: {words['en']}" if words["en"] else "the same words",
+    )
 
 
-def _titles_differ(left: Any, right: Any) -> bool:
+def _titles_differ(left: _Called, right: _Called) -> bool:
     """Tell whether both have a title and nothing of them means the same."""
-    mine, theirs = meanings.of_chinese(_last(left)), meanings.of_chinese(_last(right))
+    mine, theirs = meanings.of_chinese(left.own), meanings.of_chinese(right.own)
     return bool(mine and theirs and not mine & theirs)
-
-
-def _last(title: Any) -> str:
-    return str(title.get("zh") or "").split(" · ")[-1] if isinstance(title, Mapping) else ""
 
 
 def _properties(schema: Mapping[str, Any]) -> list[Leaf]:

@@ -1,7 +1,7 @@
 """Meanings: what a field is about, read from its name and its titles in both languages."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def of_name(name: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def of_chinese(text: str) -> frozenset[str]:
-    """Return the meanings in a Chinese title, the longest words first: 客户名称 → customer, name."""
+    """Return the meanings in a Chinese title, longest words first: 客户名称 → customer, name."""
     known, found = _words(), set()
     for run in _CHINESE.findall(text):
         rest, at = "", 0
@@ -98,14 +98,9 @@ def likeness(left: Weights, right: Weights) -> float:
     return shared / (sum(left.values()) + sum(right.values()))
 
 
-def readings(path: Sequence[str], title: Any) -> tuple[Weights, ...]:
-    """Return what a field may be about: once by its names, once by its title in each language."""
-    titles = title if isinstance(title, Mapping) else {}
-    return _readings(tuple(path), str(titles.get("zh") or ""), str(titles.get("en") or ""))
-
-
 @lru_cache(maxsize=8192)
-def _readings(path: tuple[str, ...], zh: str, en: str) -> tuple[Weights, ...]:
+def readings(path: tuple[str, ...], zh: str, en: str) -> tuple[Weights, ...]:
+    """Return what a field may be about: once by its names, once by its title in each language."""
     names = [of_name(one) for one in path]
     while len(names) > 1 and not names[-1]:
         names.pop()  # `amount.value` is an amount

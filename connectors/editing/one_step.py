@@ -57,6 +57,4 @@ def filled_in(rows: list[Row]) -> list[str]:
 
 
 def _touch(one: str, other: str) -> bool:
-    return (
-        not other or one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
-    )
+    return not other or one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")

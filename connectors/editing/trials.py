@@ -22,6 +22,7 @@ from webhooks.tables import EVENT, Event
 
 LAST_EVENTS = 5
 MAX_PASTED = 64 * 1024  # characters
+MAX_ITEMS = 50  # of each list of a sample: a draft is tried anew after each change
 SAMPLE, PASTED = "sample", "pasted"
 Say = Mapping[str, Any]
 
@@ -55,6 +56,7 @@ class Trial:
     """A draft tried on one sample."""
 
     event: Mapping[str, Any]
+    is_cut: bool = False  # its lists were longer than a trial goes through
     ok: bool = False
     say: Say | None = None
     steps: Mapping[int, Outcome] = field(default_factory=dict)  # by number
@@ -140,19 +142,35 @@ def try_on(
     session: Session, organization_id: str, document: Mapping[str, Any], event: Mapping[str, Any]
 ) -> Trial:
     """Take a draft through a sample; a draft that cannot be tried at all says why."""
+    short, is_cut = _shortened(event)
+    event = {**event, **short} if isinstance(short, dict) else event
     try:
         run = dry_runs.dry_run(session, organization_id, document, event)
     except NotFound:
-        return Trial(event)
+        return Trial(event, is_cut=is_cut)
     except Unfit as bad:
-        return Trial(event, say=bad.findings[0]["say"] if bad.findings else None)
+        say = bad.findings[0]["say"] if bad.findings else None
+        return Trial(event, is_cut=is_cut, say=say)
     by_number: dict[int, list[Shown]] = {}
     for one in run.steps:
         by_number.setdefault(flow_paths.step_of(one.position), []).append(one)
     steps = {
         number: _outcome(shown, _written(document, number)) for number, shown in by_number.items()
     }
-    return Trial(event, run.ok, run.say, steps)
+    return Trial(event, is_cut, run.ok, run.say, steps)
+
+
+def _shortened(value: Any) -> tuple[Any, bool]:
+    """Return a value with no more items in its lists than a trial goes through; whether it was."""
+    if isinstance(value, Mapping):
+        parts = {name: _shortened(one) for name, one in value.items()}
+        cut = any(is_cut for _, is_cut in parts.values())
+        return {name: one for name, (one, _) in parts.items()}, cut
+    if isinstance(value, list):
+        items = [_shortened(one) for one in value[:MAX_ITEMS]]
+        cut = len(value) > MAX_ITEMS or any(is_cut for _, is_cut in items)
+        return [one for one, _ in items], cut
+    return value, False
 
 
 def _written(document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
@@ -164,7 +182,7 @@ def _outcome(shown: Sequence[Shown], step: Mapping[str, Any]) -> Outcome:
     one = next((each for each in shown if each.state == "failed"), shown[0])
     problem = one.problem or {}
     return Outcome(
-        state=one.state if one.state in _STATES else "succeeded",
+        state=one.state if one.state in STATES else "succeeded",
         input=one.input,
         output=one.output,
         is_sample=step.get("kind") == "action" and one.output is not None,
@@ -211,9 +229,10 @@ class Values:
         text = str(loop.get("over") or "").removeprefix("${").removesuffix("}")
         for root, value in self._roots.items():
             if text.startswith(f"{root}."):
+                found = value
                 for name in text.removeprefix(f"{root}.").split("."):
-                    value = value.get(name) if isinstance(value, dict) else None
-                return (True, value[0]) if isinstance(value, list) and value else (False, None)
+                    found = found.get(name) if isinstance(found, dict) else None
+                return (True, found[0]) if isinstance(found, list) and found else (False, None)
         return False, None
 
 
@@ -225,13 +244,13 @@ def _follow(value: Any, offer: Offer) -> tuple[bool, Any]:
     return value is not None, value
 
 
-_STATES = ("succeeded", "skipped", "failed", "not_reached")
+STATES = ("succeeded", "skipped", "failed", "not_reached")
 _TOO_LONG = {
     "zh": "样例太长，请只贴一个事件（最多 64 KB）",
     "en": "The sample is too long; paste a single event of 64 KB at most",
 }
 _NO_OBJECT = {
-    "zh": "样例要写成一个对象，例如 {\"order_no\": \"A-1\"}",
+    "zh": '样例要写成一个对象，例如 {"order_no": "A-1"}',
     "en": 'A sample is written as an object, such as {"order_no": "A-1"}',
 }
 _TODO: dict[str, Say] = {

@@ -6,7 +6,7 @@ from flask import Response, request
 from flask_babel import gettext
 from sqlmodel import Session
 
-from connectors import connections, flow_forms, flow_trees, flows
+from connectors import connections, flow_forms, flow_trees, flows, masking
 from connectors.editing import layout, one_step, picking, trials
 from connectors.flow_shapes import KINDS
 from connectors.pages import editor
@@ -58,7 +58,10 @@ def save_on_canvas(flow_id: str) -> Any:
     about = str(place) if place is not None else form.get("show") or about
     if form.get("part"):
         return _draw(flow_id, about)
-    ways = {"try": (f"/flows/{flow_id}/try", {}), "publish": (f"/flows/{flow_id}", {"done": "saved"})}
+    ways = {
+        "try": (f"/flows/{flow_id}/try", {}),
+        "publish": (f"/flows/{flow_id}", {"done": "saved"}),
+    }
     path, more = ways.get(deed, (f"/flows/{flow_id}/canvas", {"about": about}))
     if deed not in ways and form.get("sample") not in (None, "", trials.PASTED):
         more["sample"] = form["sample"]
@@ -72,9 +75,7 @@ def _draw(flow_id: str, about: str, problem: Problem | None = None) -> Response:
         return _draw_flow(session, flow, about, problem)
 
 
-def _draw_flow(
-    session: Session, flow: Flow, about: str, problem: Problem | None
-) -> Response:
+def _draw_flow(session: Session, flow: Flow, about: str, problem: Problem | None) -> Response:
     document = flows.document_of(session, flow)
     view = View(session, flow, document)
     number = flow_forms.number_in(about) if about.isdigit() else None
@@ -93,7 +94,7 @@ def _draw_flow(
         about=TRIGGER if number is None else str(number),
         step=step,
         picture=picture,
-        shown_event=trials.masking.show(view.trial.event),
+        shown_event=masking.show(masking.keep(view.trial.event, ())),
         kinds=[(kind, title_of({"kind": kind, "key": kind}), _example(kind)) for kind in KINDS],
         picker=view.picker([step] if step else [], picks),
         picks=[picking.key_of(one) for one in picks],
@@ -113,13 +114,13 @@ def _picture(view: View, chosen: int | None) -> dict[str, Any]:
     made = layout.picture(document)
     for node in made.nodes:
         if node["type"] == "trigger":
-            node |= trigger_box(document.get("trigger") or {})
-            node |= {"type": "trigger", "about": TRIGGER, "add": ":0"}
+            node.update(trigger_box(document.get("trigger") or {}))
+            node.update(type="trigger", about=TRIGGER, add=":0")
             node["mistakes"] = _mistakes(view, None)
-            node["into"] = picking.shown(trials.masking.show(view.trial.event.get("data")))
+            node["into"] = picking.shown(masking.show(view.trial.event.get("data")))
         elif node["type"] == "step":
             place = places.get(node["pointer"])
-            node |= _in_step(view, node, place)
+            node.update(_in_step(view, node, place))
         elif node["type"] == "into":
             around = places.get(node["around"])
             title = list_title(around.step, node["list"]) if around is not None else ""
@@ -133,9 +134,7 @@ def _picture(view: View, chosen: int | None) -> dict[str, Any]:
     }
 
 
-def _in_step(
-    view: View, node: dict[str, Any], place: flow_trees.Place | None
-) -> dict[str, Any]:
+def _in_step(view: View, node: dict[str, Any], place: flow_trees.Place | None) -> dict[str, Any]:
     """Return what stands in the box of a step; one nobody can edit has no number."""
     if place is None:
         return {"title": node["pointer"], "app": "", "mistakes": [], "about": None, "add": None}

@@ -156,9 +156,7 @@ def act(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> in
     return at
 
 
-def _match(
-    session: Session, flow: Flow, document: dict[str, Any], at: int, target: str
-) -> None:
+def _match(session: Session, flow: Flow, document: dict[str, Any], at: int, target: str) -> None:
     """Take over what is proposed for a field, or everything that is sure."""
     places = flow_trees.walk(document)
     if at >= len(places):

@@ -19,7 +19,7 @@ from connectors import (
     flows,
     mapping_rows,
 )
-from connectors.editing import matching, one_step, picking, trials
+from connectors.editing import fitting, matching, one_step, picking, trials
 from connectors.editing.trials import Trial, Values
 from connectors.engine import loader
 from connectors.errors import Unfit
@@ -201,7 +201,7 @@ class View:
             "pasted": self.pasted,
             "sample_problem": self.sample_problem,
             "trial": self.trial,
-            "kind_words": picking.fitting.kind_words,
+            "kind_words": fitting.kind_words,
             "shown_value": self._shown_value,
             "plain": plain,
         }

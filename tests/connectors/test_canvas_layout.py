@@ -57,12 +57,15 @@ def test_a_kind_that_nobody_has_heard_of_is_drawn_by_its_structure():
     side = [edge for edge in made.edges if edge["type"] == "side"]
     assert {edge["from"] for edge in side} >= {"/steps/0"}
     # what leaves the flow does not come back to it
-    assert not [edge for edge in made.edges if edge["to"] == "/steps/1" and "on_error" in edge["from"]]
+    assert not [
+        edge for edge in made.edges if edge["to"] == "/steps/1" and "on_error" in edge["from"]
+    ]
 
 
 def test_ways_stand_beside_each_other_and_come_together():
     fork = step("fork", "branch", ways=[
-        {"key": "a", "steps": [step("one")]}, {"key": "b", "steps": []}], **{"else": []})  # fmt: skip
+        {"key": "a", "steps": [step("one")]}, {"key": "b", "steps": []},
+    ], **{"else": []})  # fmt: skip
     made = layout.picture({"trigger": {}, "steps": [fork, step("end")]})
     into = boxes(made, "into")
     assert [one["inside"] for one in into] == ["0/0", "0/1", "0/else"]

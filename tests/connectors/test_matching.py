@@ -76,7 +76,9 @@ def test_kinds_decide_and_numbers_become_texts():
     assert "list" in said["en"]
     when = offer("order_date", type="string", format="date-time")
     day = wanted("order_date", type="string", format="date")
-    assert pairs(matching.propose([day], [when])) == {"order_date": "${date(event.data.order_date)}"}
+    assert pairs(matching.propose([day], [when])) == {
+        "order_date": "${date(event.data.order_date)}"
+    }
 
 
 def test_a_time_goes_into_fields_of_time_alone():
@@ -104,7 +106,8 @@ def test_a_list_is_proposed_with_the_fields_of_its_items():
         "sku": TEXT, "qty": TEXT, "name": TEXT}}  # fmt: skip
     line = {"type": "object", "required": ["item", "quantity"], "properties": {
         "item": {"type": "object", "required": ["sku"], "properties": {"sku": TEXT, "name": TEXT}},
-        "quantity": {"type": "object", "required": ["value"], "properties": {"value": TEXT}}}}  # fmt: skip
+        "quantity": {"type": "object", "required": ["value"], "properties": {"value": TEXT}},
+    }}  # fmt: skip
     (found,) = matching.propose(
         [wanted("lines", type="array", items=item)], [offer("lines", type="array", items=line)]
     )

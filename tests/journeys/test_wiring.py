@@ -1,11 +1,11 @@
-"""A firm wires its shop's paid orders to its ERP and its chat, from nothing; every act is counted."""
+"""A firm wires paid orders to its ERP and its chat, from nothing; every act is counted."""
 
 import json
 import time
 
 import pytest
 import requests
-from journeys.browser import DESKTOP, PHONE, Visitor, barriers
+from journeys.browser import DESKTOP, Visitor
 from journeys.town import PASSWORD, Person, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("wiring")]
