@@ -370,7 +370,8 @@ def test_every_unfinished_draft_can_be_looked_at(session, seed):
         assert layout.picture(document).nodes
 
 
-def test_a_large_flow_is_shown_quickly(browser, app):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_large_flow_is_shown_quickly(browser):
     """Eighty actions, each with proposals: a page is drawn in a few seconds even so."""
     step = {"kind": "action", "connector": "demo-erp", "connection": browser.shop.erp,
             "action": "create_sales_order", "input": {}}  # fmt: skip
