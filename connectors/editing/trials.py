@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session, col
 
-from connectors import dry_runs, flow_paths, flow_trees, mapping_rows, masking, samples
+from connectors import dry_runs, flow_paths, flow_trees, mapping_rows, masking, samples, seen
 from connectors.dry_runs import Shown
 from connectors.engine import flow_templates
 from connectors.errors import Unfit
