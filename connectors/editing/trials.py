@@ -79,7 +79,7 @@ def choices(
     found += [
         Choice(f"template:{one.key}", "template", one.title)
         for one in flow_templates.all().values()
-        if wanted and one.document["trigger"]["event"] == wanted
+        if wanted and one.document["trigger"].get("event") == wanted
         if trigger.get("connector") in (None, "", one.document["trigger"].get("connector"))
     ][:5]
     return [*found, Choice(SAMPLE, "sample"), Choice(PASTED, "pasted")]
