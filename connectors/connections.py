@@ -257,6 +257,7 @@ def _wake(session: Session, connection: Connection) -> int:
             cause=None,
             say=None,
             detail=None,
+            incident_id=None,
             finished_at=None,
         )
         .returning(col(Run.organization_id), col(Run.flow_id), col(Run.order_key))

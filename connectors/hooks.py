@@ -19,6 +19,7 @@ from connectors import (
     spoken,
     triggers_in,
 )
+from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
 from identity import audit, suspensions
 from kernel import queue
@@ -59,6 +60,10 @@ audit.name_actions(
         "approval.approved": N_("approved what a flow asked"),
         "approval.refused": N_("refused what a flow asked"),
         "run.bulk_replayed": N_("repeated parked runs"),
+        "incident.changed": N_("took care of a trouble"),
+        "incident.closed": N_("marked a trouble as dealt with"),
+        "incident.repair_begun": N_("repaired what stopped for one cause"),
+        "incident.repair_stopped": N_("stopped a repair"),
     }
 )
 
@@ -93,3 +98,5 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.incidents", rounds.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.repairs", repairs.sweep))

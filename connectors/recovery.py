@@ -217,6 +217,16 @@ def replay_rest(
     return len(runs)
 
 
+def wake(session: Session, runs: Sequence[Run]) -> None:
+    """Let parked runs go on; their flows and then they are locked by the caller."""
+    _wake(session, runs)
+
+
+def give_up(session: Session, run: Run) -> None:
+    """Cancel a run that the caller has locked, behind its flow."""
+    _cancel(session, run)
+
+
 # --- parts ----------------------------------------------------------------------------------------
 
 
@@ -279,7 +289,7 @@ def _wake(session: Session, runs: Sequence[Run]) -> None:
     now = store_now(session)
     for run in runs:
         run.state, run.next_at, run.attempt_count = "due", now, 0
-        run.cause = run.say = run.detail = run.finished_at = None
+        run.cause = run.say = run.detail = run.finished_at = run.incident_id = None
         run.crash_count = 0
         flow = session.get(Flow, (run.organization_id, run.flow_id))
         order_lanes.wait_in_turn(session, run, flow.order_key if flow else None)

@@ -112,6 +112,29 @@ class Run(Owned, table=True):
         partial(
             "ix_run_parked", "organization_id", "flow_id", "cause", "id", where="state = 'parked'"
         ),
+        # what stopped and belongs to no incident yet, and what stands under one
+        partial(
+            "ix_run_unsorted",
+            "organization_id",
+            "id",
+            where="state = 'parked' AND incident_id IS NULL",
+        ),
+        partial(
+            "ix_run_incident",
+            "organization_id",
+            "incident_id",
+            "flow_id",
+            "id",
+            where="state = 'parked' AND incident_id IS NOT NULL",
+        ),
+        # what an app keeps waiting, and is tried again by itself
+        partial(
+            "ix_run_retrying",
+            "organization_id",
+            "lane",
+            "cause",
+            where="state = 'waiting' AND attempt_count >= 3 AND cause IN ('down', 'limit')",
+        ),
         Index("ix_run_flow", "organization_id", "flow_id", "id"),
         Index("ix_run_state", "organization_id", "state", "id"),
         partial(
@@ -165,6 +188,8 @@ class Run(Owned, table=True):
     cause: str | None = None
     say: dict[str, Any] | None = Field(default=None, sa_type=Document)
     detail: str | None = None
+    # The trouble a parked run is counted under; whoever lets it go on takes it out.
+    incident_id: str | None = None
     started_at: datetime | None = Field(default=None, sa_type=Moment)
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
     # When keeping took away what the steps sent and got, and after how many days.

@@ -9,6 +9,7 @@ import catalog.pages
 import catalog.routes
 import catalog.tables
 import connectors.hooks
+import connectors.incidents.tables
 import connectors.pages
 import connectors.routes
 import connectors.tables
@@ -43,6 +44,7 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.incidents.tables,
     marketplace.tables,
 )
 

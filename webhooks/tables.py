@@ -152,6 +152,15 @@ class Delivery(Owned, table=True):
         partial("ix_delivery_next", "next_at", where="state IN ('due', 'waiting')"),
         partial("ix_delivery_leased", "lease_until", where="state = 'leased'"),
         partial("ix_delivery_parked", "organization_id", "id", where="state = 'parked'"),
+        # what was given up, counted by endpoint and cause without reading the rows
+        partial(
+            "ix_delivery_trouble",
+            "organization_id",
+            "endpoint_id",
+            "last_problem",
+            "last_status",
+            where="state = 'parked'",
+        ),
         partial(
             "ix_delivery_bulk",
             "organization_id",

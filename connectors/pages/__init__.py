@@ -1,5 +1,6 @@
 """The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
+from connectors.incidents import pages as incidents
 from connectors.pages import (
     approvals,
     connections,
@@ -20,6 +21,7 @@ __all__ = [
     "consents",
     "editor",
     "flows",
+    "incidents",
     "library",
     "polls",
     "reconciliations",

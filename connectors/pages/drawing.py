@@ -38,6 +38,12 @@ DONE = {
     "cancelled": N_("The run was cancelled."),
     "decided": N_("Your decision was taken. The flow goes on."),
     "rest": N_("The other runs follow now."),
+    "incident_replay": N_("A few runs go first. The others follow when those got through."),
+    "incident_give_up": N_("The runs are being given up. What they did in apps stays."),
+    "incident_stop": N_("No more runs go. Those that went are not called back."),
+    "incident_done": N_("Marked as dealt with. It opens again when it happens again."),
+    "incident_send_again": N_("A few events go first. The others follow when those arrived."),
+    "incident_saved": N_("Saved."),
 }
 
 

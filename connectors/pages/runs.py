@@ -132,6 +132,7 @@ def _draw_list(problem: Problem | None = None) -> Any:
         event_id=given.get("event"),
         event_type=given.get("type"),
         cause=given.get("cause"),
+        incident_id=given.get("incident"),
     )
     with reading(who.organization_id) as session:
         page = page_of(session, chosen, Run.id, cursor=given.get("cursor"), limit=30)

@@ -19,7 +19,8 @@ blueprint = Blueprint("runs", __name__)
 @require("runs:read")
 @operation(summary="List the runs", returns=schemas.RunOut, many=True)
 def list_runs() -> Any:
-    """Return runs, the newest first; filters: flow, state (several), event, type, cause."""
+    """Return runs, the newest first; filters: flow, state (several), event, type, cause,
+    incident."""
     who, given = principal(), request.args
     chosen = runs.select_runs(
         who.organization_id,
@@ -28,6 +29,7 @@ def list_runs() -> Any:
         event_id=given.get("event"),
         event_type=given.get("type"),
         cause=given.get("cause"),
+        incident_id=given.get("incident"),
     )
     limit = given.get("limit", 50, type=int)
     with reading(who.organization_id) as session:
