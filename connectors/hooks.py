@@ -56,6 +56,7 @@ audit.name_actions(
         "run.step_taken_as_done": N_("took a step of a run as done"),
         "run.cancelled": N_("cancelled a run"),
         "run.item_left_out": N_("left out an item of a run"),
+        "run.items_retried": N_("tried items of a run again"),
         "run.delay_ended": N_("let a run go on before its time"),
         "approval.approved": N_("approved what a flow asked"),
         "approval.refused": N_("refused what a flow asked"),

@@ -331,6 +331,14 @@ class ReplayIn(Strict):
     )
 
 
+class CorrectionOut(BaseModel):
+    """What a corrected input would change, and what is wrong with it."""
+
+    is_valid: bool
+    problems: list[dict[str, Any]] = Field(description="pointer, and say in both languages")
+    changes: list[dict[str, Any]] = Field(description="pointer, kind, before, after")
+
+
 class InputIn(Strict):
     """The corrected input of the action that stopped."""
 

@@ -205,6 +205,7 @@ def find(session: Session, organization_id: str, incident_id: str) -> Incident:
 def locked(session: Session, organization_id: str, incident_id: str) -> Incident:
     """Return the incident, held until the commit; a stranger's is NotFound."""
     incident = find(session, organization_id, incident_id)
+    session.flush()  # what was changed on it before is no longer forgotten
     session.refresh(incident, with_for_update=True)
     return incident
 

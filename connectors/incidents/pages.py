@@ -6,11 +6,11 @@ from typing import Any
 from flask import request
 from sqlmodel import Session
 
-from connectors import masking
+from connectors import connection_checks, masking
 from connectors.incidents import incidents, outward, repairs, telling
 from connectors.incidents.tables import Incident
 from connectors.pages.drawing import blueprint, draw, go, typed
-from connectors.tables import Connection, Run, Step
+from connectors.tables import Run, Step
 from identity import audit, members
 from identity.guard import principal, require
 from identity.principals import Principal
@@ -148,7 +148,9 @@ def _draw_one(
             stuck=stuck,
             runs=shown,
             evidence=_evidence(session, incident),
-            app_address=_address(session, incident),
+            app_address=connection_checks.address_of(
+                session, who.organization_id, incident.connection_id
+            ),
             repair=repair,
             is_moving=repair is not None and repair.next_at is not None,
             seats=members.list_seats(session, who.organization_id),
@@ -180,11 +182,3 @@ def _evidence(session: Session, incident: Incident) -> dict[str, Any] | None:
     if step is None:
         return None
     return {"run": run, "step": step, "input": masking.show(step.input)}
-
-
-def _address(session: Session, incident: Incident) -> str | None:
-    """Return the app's own address, where the connection names one that a browser can open."""
-    connection = session.get(Connection, (incident.organization_id, incident.connection_id or ""))
-    known = (connection.settings or {}) if connection else {}
-    found = str(known.get("base_url") or known.get("url") or "")
-    return found if found.startswith(("https://", "http://")) else None

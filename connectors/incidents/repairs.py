@@ -114,6 +114,7 @@ def stop(session: Session, organization_id: str, repair_id: str, by: str) -> Bul
 
 def _locked(session: Session, organization_id: str, repair_id: str) -> BulkRepair:
     row = find(session, organization_id, repair_id)
+    session.flush()
     session.refresh(row, with_for_update=True)
     return row
 

@@ -49,7 +49,7 @@ def refuse_orders(target, code="UNKNOWN_SKU"):
     target.always["sales-orders"] = (422, {"code": code, "message": f"{code} here"})
 
 
-def test_failures_of_one_cause_are_one_trouble(database, app_vendor):
+def test_failures_of_one_cause_are_one_trouble(database, app, app_vendor):
     refuse_orders(app_vendor)
     shop = open_shop(app_vendor.url, orders=3)
     settle()
@@ -76,7 +76,7 @@ def test_another_cause_is_another_trouble(database, app_vendor):
     assert {one.action_key for one in look()} == {"create_sales_order", "post_message"}
 
 
-def test_looking_again_changes_and_tells_nothing(database, app_vendor):
+def test_looking_again_changes_and_tells_nothing(database, app, app_vendor):
     refuse_orders(app_vendor)
     open_shop(app_vendor.url, orders=2)
     settle()
@@ -86,7 +86,7 @@ def test_looking_again_changes_and_tells_nothing(database, app_vendor):
     assert len(told("incident.opened")) == 1
 
 
-def test_it_closes_by_itself_and_opens_again_under_the_same_id(database, app_vendor):
+def test_it_closes_by_itself_and_opens_again_under_the_same_id(database, app, app_vendor):
     refuse_orders(app_vendor)
     shop = open_shop(app_vendor.url, orders=1)
     settle()
@@ -461,7 +461,7 @@ def test_deliveries_go_again_a_few_first(desk, client):
 def csrf(client) -> str:
     from factories.identity import csrf_of
 
-    return csrf_of(client)
+    return csrf_of(client, "/recovery")
 
 
 def test_a_quiet_firm_has_no_round(database, app_vendor):
