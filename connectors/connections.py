@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import case, select, update
 from sqlmodel import Session, col
 
-from connectors import credentials, flow_documents, order_lanes
+from connectors import credentials, flow_documents, names, order_lanes
 from connectors.engine import loader
 from connectors.engine.connector import Auth, ConnectionValues, Connector
 from connectors.errors import InUse, Unfit, finding
@@ -44,7 +44,7 @@ def create(
     organization_id: str,
     connector_key: str,
     *,
-    name: str | None = None,
+    name: str | Mapping[str, str] | None = None,
     auth: str | None = None,
     fields: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -62,17 +62,19 @@ def create(
     findings += credentials.check_fields(way, given, auth)
     if findings:
         raise Unfit(findings)
+    named: Any = dict(name) if isinstance(name, Mapping) else (name or "").strip()
     connection = Connection(
         organization_id=organization_id,
         id=ids.new_id("con"),
         connector_key=connector.key,
-        name=(name or "").strip() or connector.title["zh"],
+        name=named or dict(connector.title),
         auth=way.id if way else None,
         settings=chosen,
         installation_id=installation_id,
     )
     _store_fields(connection, way, given)
     session.add(connection)
+    names.read_back(session, connection)
     return connection
 
 

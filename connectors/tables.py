@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
+from connectors.names import Name
 from kernel.columns import Document, Moment, Table
 from kernel.tenancy import Owned
 
@@ -25,7 +26,7 @@ class Connection(Owned, table=True):
     )
 
     connector_key: str
-    name: str
+    name: str = Field(sa_type=Name)
     auth: str | None = None  # which of the connector's ways to prove who calls
     settings: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
     # The public fields are shown again in the form; the sealed ones never leave the vault.
@@ -62,7 +63,7 @@ class Flow(Owned, table=True):
         Index("ix_flow_installation", "organization_id", "installation_id"),
     )
 
-    name: str
+    name: str = Field(sa_type=Name)
     state: str = "draft"  # draft | active | paused
     published_version: int | None = None
     draft: dict[str, Any] | None = Field(default=None, sa_type=Document)
