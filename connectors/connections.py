@@ -63,11 +63,12 @@ def create(
     if findings:
         raise Unfit(findings)
     named: Any = dict(name) if isinstance(name, Mapping) else (name or "").strip()
+    named = named or dict(connector.title)
     connection = Connection(
         organization_id=organization_id,
         id=ids.new_id("con"),
         connector_key=connector.key,
-        name=named or dict(connector.title),
+        name=named,
         auth=way.id if way else None,
         settings=chosen,
         installation_id=installation_id,

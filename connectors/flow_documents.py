@@ -77,7 +77,8 @@ class Recipe:
 
     def loops_around(self, position: int) -> list[int]:
         """Return the positions of the loops that a position is inside of, the outermost first."""
-        items, numbers = flow_paths.items_of(position), []
+        items = flow_paths.items_of(position)
+        numbers: list[int] = []
         inside = self.step_at(position).inside
         while inside is not None:
             numbers.insert(0, inside)
@@ -88,7 +89,8 @@ class Recipe:
         """Return what sorts positions in the order that a run comes by them."""
         if position % SPAN >= len(self.steps):
             return (position,)
-        items, key = flow_paths.items_of(position), []
+        items = flow_paths.items_of(position)
+        key: list[int] = []
         for loop, item in zip(self.loops_around(position), items, strict=False):
             key += [flow_paths.step_of(loop), item]
         return (*key, flow_paths.step_of(position))

@@ -11,6 +11,7 @@ from connectors import (
     conditions,
     flows,
     holding,
+    nightly_proofs,
     reconcile_claims,
     reconcile_threads,
     routing,
@@ -101,3 +102,4 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.incidents", rounds.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.repairs", repairs.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.proofs", nightly_proofs.sweep))

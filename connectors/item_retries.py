@@ -32,7 +32,8 @@ def failed(recipe: Recipe, run: Run, steps: dict[int, Step]) -> list[int]:
 
 def _goes_on(recipe: Recipe, position: int) -> bool:
     return any(
-        recipe.step_at(loop).settings.get(ON_ERROR) == GO_ON for loop in recipe.loops_around(position)
+        recipe.step_at(loop).settings.get(ON_ERROR) == GO_ON
+        for loop in recipe.loops_around(position)
     )
 
 

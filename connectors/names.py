@@ -26,7 +26,7 @@ class Name(TypeDecorator[str]):
     def process_bind_param(self, value: Any, _dialect: Any) -> str | None:
         """Write both languages as one text."""
         if not isinstance(value, Mapping):
-            return value
+            return None if value is None else str(value)
         words = {tongue: str(value.get(tongue) or "") for tongue in ("zh", "en")}
         return documents.dump(words).decode()
 

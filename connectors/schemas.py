@@ -248,6 +248,16 @@ class TrialOut(BaseModel):
     steps: list[TrialStepOut]
 
 
+class ProofOut(BaseModel):
+    """How a ready-made flow's last rehearsal went; nothing is sent in it."""
+
+    state: str = Field(description="new (not rehearsed yet), ok or failed")
+    proved_at: datetime | None
+    hub_version: str
+    trial_count: int = Field(description="Cases that were played against the apps' samples.")
+    problems: list[dict[str, Any]] = Field(description="What does not hold: pointer, say.")
+
+
 class TemplateOut(BaseModel):
     """A ready-made flow."""
 
@@ -256,6 +266,7 @@ class TemplateOut(BaseModel):
     summary: Words
     connectors: list[str]
     sample: dict[str, Any]
+    proof: ProofOut | None = Field(default=None, description="The last nightly rehearsal.")
 
 
 # --- runs --------------------------------------------------------------------------------------

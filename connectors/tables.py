@@ -290,6 +290,25 @@ class Reconciliation(Owned, table=True):
     lease_until: datetime | None = Field(default=None, sa_type=Moment)
 
 
+class TemplateProof(Table, table=True):
+    """How a ready-made flow's last rehearsal went; its id is the template's key."""
+
+    __table_args__ = (Index("ix_template_proof_next", "next_at"),)
+
+    id: str = Field(primary_key=True, max_length=120)
+    state: str = "new"  # new | ok | failed
+    proved_at: datetime | None = Field(default=None, sa_type=Moment)
+    hub_version: str = ""
+    digest: str = ""  # of the template that was rehearsed
+    trial_count: int = 0
+    elapsed_ms: int = 0
+    # what does not hold: [{pointer, say: {zh, en}}]
+    problems: list[dict[str, Any]] = Field(default_factory=list, sa_type=Document)
+    next_at: datetime = Field(sa_type=Moment)
+    lease_owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=Moment)
+
+
 class Heartbeat(Table, table=True):
     """When the hub was last there to take events in; one row."""
 
@@ -307,4 +326,5 @@ RUN: Any = Run.__table__  # type: ignore[attr-defined]
 STEP: Any = Step.__table__  # type: ignore[attr-defined]
 APPROVAL: Any = Approval.__table__  # type: ignore[attr-defined]
 RECONCILIATION: Any = Reconciliation.__table__  # type: ignore[attr-defined]
+TEMPLATE_PROOF: Any = TemplateProof.__table__  # type: ignore[attr-defined]
 HEARTBEAT: Any = Heartbeat.__table__  # type: ignore[attr-defined]

@@ -85,6 +85,7 @@ HALLS = (
             Door(N_("Organizations"), "/operator/tenants", "building", "hub:operate"),
             Door(N_("Reviews"), "/operator/review", "clipboard-check", "releases:review"),
             Door(N_("Vendors"), "/operator/vendors", "building-bank", "vendors:review"),
+            Door(N_("Ready-made flows"), "/operator/templates", "test-pipe", "hub:operate"),
             Door(N_("Operators' acts"), "/operator/audit", "history", "hub:operate"),
         ),
     ),

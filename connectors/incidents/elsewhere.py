@@ -81,9 +81,7 @@ def _retrying(
     keys = {one.id: one.connector_key for one in session.execute(statement).scalars()}
     found = {}
     for lane, cause, number in rows:
-        one = Trouble(
-            "retry", cause, connector_key=keys.get(lane), connection_id=lane, last_at=now
-        )
+        one = Trouble("retry", cause, connector_key=keys.get(lane), connection_id=lane, last_at=now)
         found[one.fingerprint] = one, int(number)
     return found
 

@@ -7,8 +7,9 @@ from flask import request
 from sqlmodel import Session
 
 from connectors import connection_checks, masking
-from connectors.incidents import incidents, outward, repairs, telling
+from connectors.incidents import incidents, outward, repairs
 from connectors.incidents.tables import Incident
+from connectors.pages import incident_words
 from connectors.pages.drawing import blueprint, draw, go, typed
 from connectors.tables import Run, Step
 from identity import audit, members
@@ -34,16 +35,16 @@ def list_incidents() -> Any:
         who.member_id if view == "mine" else None,
     )
     with reading(who.organization_id) as session:
-        page = page_of(
-            session, chosen, Incident.id, cursor=request.args.get("cursor"), limit=30
-        )
-        names = telling.names(session, who.organization_id, page.items)
+        page = page_of(session, chosen, Incident.id, cursor=request.args.get("cursor"), limit=30)
+        names = incident_words.names(session, who.organization_id, page.items)
         counts = incidents.counts(session, who.organization_id)
     return draw(
         "incidents.html",
         view=view,
         page=page,
-        rows=[(one, telling.words(one), telling.place(one, names)) for one in page.items],
+        rows=[
+            (one, incident_words.words(one), incident_words.place(one, names)) for one in page.items
+        ],
         names=names,
         counts=counts,
         plot=incidents.plot,
@@ -134,7 +135,7 @@ def _draw_one(
     who = principal()
     with reading(who.organization_id) as session:
         incident = incidents.find(session, who.organization_id, incident_id)
-        names = telling.names(session, who.organization_id, [incident])
+        names = incident_words.names(session, who.organization_id, [incident])
         stuck = incidents.stuck_by_flow(session, incident) if incident.kind == "run" else []
         repair = repairs.latest(session, incident)
         shown = _runs(session, incident)
@@ -142,8 +143,8 @@ def _draw_one(
             template,
             problem=problem,
             incident=incident,
-            words=telling.words(incident),
-            place=telling.place(incident, names),
+            words=incident_words.words(incident),
+            place=incident_words.place(incident, names),
             names=names,
             stuck=stuck,
             runs=shown,

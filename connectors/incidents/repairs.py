@@ -119,9 +119,7 @@ def _locked(session: Session, organization_id: str, repair_id: str) -> BulkRepai
     return row
 
 
-def _end(
-    session: Session, row: BulkRepair, incident: Incident, state: str, by: str = ""
-) -> None:
+def _end(session: Session, row: BulkRepair, incident: Incident, state: str, by: str = "") -> None:
     row.state, row.next_at, row.finished_at = state, None, store_now(session)
     session.add(row)
     incidents.remember(incident, by or row.asked_by, row.kind, row.started, state)

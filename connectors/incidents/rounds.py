@@ -1,8 +1,8 @@
 """Rounds: an organization's trouble is sorted and counted, by one process at a time.
 
 Whoever has the organization's row locked does a piece of the work in that commit; what is left has
-its time at once. Organizations without trouble cost nothing: they are found by the rows that stopped
-and by the hour's counts.
+its time at once. Organizations without trouble cost nothing: they are found by the rows that
+stopped and by the hour's counts.
 """
 
 import threading
@@ -29,12 +29,16 @@ BUSY_SECONDS = 2.0  # of one sweep
 KEPT = timedelta(days=90)  # an incident that is over
 
 _lock = threading.Lock()
-_places = {"runs": "", "retries": "", "deliveries": ""}  # where the last look for organizations ended
+_places = {
+    "runs": "",
+    "retries": "",
+    "deliveries": "",
+}  # where the last look for organizations ended
 _looked_at = -1_000.0
 
 
 def sweep() -> int:
-    """Look for organizations in trouble, and take the rounds that are due; returns the rows done."""
+    """Look for organizations in trouble, take the rounds that are due; returns the rows done."""
     _find()
     done, until = 0, time.monotonic() + BUSY_SECONDS
     while time.monotonic() < until:
@@ -149,4 +153,3 @@ def _forget_old(session: Session, organization_id: str) -> None:
             col(Incident.closed_at) < store_now(session) - KEPT,
         )
     )
-

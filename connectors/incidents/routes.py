@@ -4,8 +4,9 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from connectors.incidents import incidents, repairs, schemas, telling
+from connectors.incidents import incidents, repairs, schemas
 from connectors.incidents.tables import BulkRepair, Incident
+from connectors.pages import incident_words
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
@@ -26,7 +27,7 @@ def list_incidents() -> Any:
     limit = given.get("limit", 50, type=int)
     with reading(who.organization_id) as session:
         page = page_of(session, chosen, Incident.id, cursor=given.get("cursor"), limit=limit)
-    return Page([telling.out(one) for one in page.items], page.next_cursor)
+    return Page([incident_words.out(one) for one in page.items], page.next_cursor)
 
 
 @blueprint.get("/incidents/<incident_id>")
@@ -36,7 +37,7 @@ def read_incident(incident_id: str) -> Any:
     """Return what happened, what is safe, who has to act, and what was tried."""
     who = principal()
     with reading(who.organization_id) as session:
-        return telling.out(incidents.find(session, who.organization_id, incident_id))
+        return incident_words.out(incidents.find(session, who.organization_id, incident_id))
 
 
 @blueprint.patch("/incidents/<incident_id>")
@@ -49,13 +50,11 @@ def change_incident(incident_id: str, body: schemas.IncidentIn) -> Any:
     with transaction(who.organization_id) as session:
         incident = incidents.find(session, who.organization_id, incident_id)
         if body.assignee_id is not None:
-            incident = incidents.assign(
-                session, who.organization_id, incident_id, body.assignee_id
-            )
+            incident = incidents.assign(session, who.organization_id, incident_id, body.assignee_id)
         if body.note is not None:
             incident = incidents.write_note(session, who.organization_id, incident_id, body.note)
         audit.record(session, who, "incident.changed", incident_id)
-        return telling.out(incident)
+        return incident_words.out(incident)
 
 
 @blueprint.post("/incidents/<incident_id>/done")
@@ -67,7 +66,7 @@ def finish_incident(incident_id: str) -> Any:
     with transaction(who.organization_id) as session:
         closed = incidents.mark_done(session, who.organization_id, incident_id, who.name)
         audit.record(session, who, "incident.closed", incident_id)
-        return telling.out(closed)
+        return incident_words.out(closed)
 
 
 @blueprint.get("/incidents/<incident_id>/repairs")

@@ -8,6 +8,7 @@ from sqlalchemy import and_, func, select, text, update
 from sqlmodel import Session, col
 
 from connectors import flow_documents
+from connectors.flow_paths import SPAN
 from connectors.incidents import causes, incidents
 from connectors.incidents.incidents import MOST_CODES, Trouble
 from connectors.incidents.tables import INCIDENT
@@ -104,7 +105,7 @@ def _codes(session: Session, organization_id: str) -> dict[tuple[Any, ...], set[
 def _place(recipes: dict[tuple[str, int], Any], row: Any) -> tuple[str | None, str | None]:
     """Return the connector and action a run stopped at; none for a step that calls no app."""
     recipe = recipes.get((row.flow_id, row.flow_version))
-    if recipe is None or row.next_step % flow_documents.SPAN >= len(recipe.steps):
+    if recipe is None or row.next_step % SPAN >= len(recipe.steps):
         return None, None
     step = recipe.step_at(row.next_step)
     return step.connector, step.action

@@ -21,7 +21,8 @@ blueprint = Blueprint("runs", __name__)
 @operation(summary="List the runs", returns=schemas.RunOut, many=True)
 def list_runs() -> Any:
     """Return runs, the newest first; filters: flow, state (several), event, type, cause,
-    incident."""
+    incident.
+    """
     who, given = principal(), request.args
     chosen = runs.select_runs(
         who.organization_id,

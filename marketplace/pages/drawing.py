@@ -12,8 +12,8 @@ from werkzeug.exceptions import HTTPException
 
 from catalog import bundles, event_types
 from connectors import approvals
-from connectors.judges import judge_of
 from connectors.incidents import incidents
+from connectors.judges import judge_of
 from connectors.tables import Run
 from identity import organizations
 from identity.guard import principal_or_none

@@ -132,9 +132,7 @@ def test_a_reconnected_app_ends_the_trouble(database, app_vendor):
     assert (one.cause, causes.actor_of(one.kind, one.cause)) == ("auth", "signer")
     app_vendor.good_keys = None
     with transaction(EVERY) as session:
-        connections.make_ready(
-            session, connections.find(session, shop.organization_id, shop.erp)
-        )
+        connections.make_ready(session, connections.find(session, shop.organization_id, shop.erp))
     settle()
     assert [run.state for run in runs()] == ["succeeded"] * 2
     assert look()[0].state == "closed"
@@ -193,9 +191,14 @@ def make_dead(session, organization_id, endpoint_id, number=1, status=500) -> No
         event = make_event(session, organization_id, type="order.paid")
         session.add(
             Delivery(
-                organization_id=organization_id, id=ids.new_id("dlv"), event_id=event,
-                endpoint_id=endpoint_id, state="parked", last_problem="status", last_status=status,
-            )  # fmt: skip
+                organization_id=organization_id,
+                id=ids.new_id("dlv"),
+                event_id=event,
+                endpoint_id=endpoint_id,
+                state="parked",
+                last_problem="status",
+                last_status=status,
+            )
         )
     session.flush()
 
@@ -396,7 +399,7 @@ def desk(database, app_vendor, client):
 
 
 def test_the_desk_says_what_happened_and_who_acts(desk, client):
-    shop, one, _, _ = desk
+    _shop, one, _, _ = desk
     page = client.get("/recovery", headers={"Accept": "text/html"}).text
     assert f"/recovery/{one.id}" in page
     page = client.get(f"/recovery/{one.id}?lang=en", headers={"Accept": "text/html"}).text
@@ -406,7 +409,7 @@ def test_the_desk_says_what_happened_and_who_acts(desk, client):
 
 
 def test_people_take_care_of_a_trouble(desk, client):
-    shop, one, member, _ = desk
+    _shop, one, member, _ = desk
     form = {"assignee": member.id, "note": "问过供应商了", "csrf_token": csrf(client)}
     answer = client.post(f"/recovery/{one.id}/care", data=form)
     assert answer.status_code == 303
@@ -417,7 +420,7 @@ def test_people_take_care_of_a_trouble(desk, client):
 
 
 def test_the_button_begins_a_careful_repair(desk, client, app_vendor):
-    shop, one, _, _ = desk
+    _shop, one, _, _ = desk
     app_vendor.always.clear()
     form = {"canaries": "1", "csrf_token": csrf(client)}
     assert client.post(f"/recovery/{one.id}/replay", data=form).status_code == 303
@@ -430,7 +433,7 @@ def test_the_button_begins_a_careful_repair(desk, client, app_vendor):
 
 
 def test_programs_do_the_same(desk, client, app_vendor):
-    shop, one, member, key = desk
+    _shop, one, member, key = desk
     (shown,) = client.get("/api/v1/incidents?state=open", headers=key).json["items"]
     assert (shown["id"], shown["who_acts"], shown["stuck_count"]) == (one.id, "author", 2)
     changed = client.patch(

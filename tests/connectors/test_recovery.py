@@ -254,7 +254,21 @@ def test_items_that_a_loop_went_on_without_are_tried_again(database, app_vendor)
         send("end", "失败 ${steps.lines.output.failed}"),
     )  # fmt: skip
     app_vendor.always["messages"] = (422, {"ok": False, "error": "no"})
-    app_vendor.answers += [("messages", 200, {"ok": True, "message": {"message_no": "1", "channel": "x", "posted_at": "2026-11-22T09:30:02+08:00"}}, {})]
+    app_vendor.answers += [
+        (
+            "messages",
+            200,
+            {
+                "ok": True,
+                "message": {
+                    "message_no": "1",
+                    "channel": "x",
+                    "posted_at": "2026-11-22T09:30:02+08:00",
+                },
+            },
+            {},
+        )
+    ]
     works.happen(lines=["A", "B", "C"])
     for _ in range(6):
         settle()

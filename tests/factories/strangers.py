@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 
 from catalog import event_types, releases
 from connectors import polls
+from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -296,7 +297,31 @@ def _make_flows(session, made: Neighbour) -> None:
     )
     session.add(asked)
     made.secrets.append(password)
+    incident = Incident(
+        organization_id=owner,
+        id=ids.new_id("inc"),
+        kind="run",
+        fingerprint=WORD,
+        cause="data",
+        say={"zh": WORD, "en": WORD},
+        flow_ids=[flow.id],
+        opened_at=MOMENT,
+        last_at=MOMENT,
+        note=WORD,
+    )
+    repair = BulkRepair(
+        organization_id=owner,
+        id=ids.new_id("rpr"),
+        incident_id=incident.id,
+        state="done",
+        until=MOMENT,
+        asked_by=WORD,
+    )
+    session.add_all([incident, repair, IncidentRound(organization_id=owner, id=owner)])
+    run.incident_id = incident.id
     made.ids |= {
+        "incident_id": [incident.id],
+        "repair_id": [repair.id],
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],

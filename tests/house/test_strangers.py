@@ -134,8 +134,10 @@ BODIES = {
     "connectors_api.reconciliations.set_up_reconciliation": {"connection_id": "con_mine"},
     "connectors_api.polls.start_poll": {"trigger": "orders_asked"},
     "connectors_api.flows.change_flow": {"name": "Mine"},
+    "connectors_api.runs.look_at_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.runs.edit_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.approvals.decide_approval": {"decision": "approve"},
+    "connectors_api.incidents.change_incident": {"note": "Mine"},
     "marketplace_api.change_link": {"name": "Mine"},
     "catalog_api.decide_release": {"decision": "approve"},
     "catalog_api.decide_vendor": {"decision": "approve"},
@@ -365,21 +367,22 @@ CARRIES_ID = {
     "organization_id": "organization_id", "actor_id": "user_id",
     "subscriber_id": "subscriber_id", "tenant": "organization_id",
     "connection_id": "connection_id",
-    "app": "app_key", "a": "app_key", "app_key": "app_key",
+    "app": "app_key", "a": "app_key", "app_key": "app_key", "incident": "incident_id",
+    "assignee": "member_id", "assignee_id": "member_id",
 }  # fmt: skip
 # … those whose value holds such ids, asked for one by one in `errands` below …
 HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next", "back"}
 # … and those that name nothing of anybody's.
 PLAIN = {
     "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "assistant_access",
-    "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause",
+    "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by", "canaries", "cause",
     "certificate", "code", "colour", "comment", "condition", "confirmed", "connector",
     "contact_email", "credit_code", "csrf_token", "cursor", "data", "day", "days", "decision",
     "description", "detail_days", "do", "done", "email", "event", "event_types", "every_seconds",
     "expires_at", "fields", "file", "filled", "force", "fresh_effect", "headers", "homepage",
     "hours", "industry", "input", "is_agreed", "is_confirmed", "is_secret", "kind", "lang",
     "language", "large_payloads", "level", "limit", "live_days", "logo", "max_endpoints",
-    "max_in_flight", "minutes", "name", "name_en", "name_zh", "natural_key", "number",
+    "max_in_flight", "minutes", "name", "name_en", "name_zh", "natural_key", "note", "number",
     "occurred_at", "offer", "old_password", "only_failed", "open_url", "order", "ordering",
     "organization_name", "origins", "output", "overlap_hours", "password", "per_day", "per_minute",
     "permissions", "private_key", "q", "reason", "rejected_days", "revision", "role", "sample",

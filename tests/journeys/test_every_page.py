@@ -30,6 +30,7 @@ NO_PAGES = {
     "/bulk-replays/<bulk_replay_id>/live": "a part of the bulk replay's page",
     "/rollouts/<rollout_id>/progress": "a part of the rollout's page",
     "/runs/<run_id>/live": "a part of the run's page",
+    "/recovery/<incident_id>/live": "a part of the incident's page",
 }
 # What the addresses of shared things are filled with.
 SHARED = {
@@ -47,6 +48,7 @@ MORE = [
     "/compare?a=erpnext&a=odoo-ce", "/search?q=erp", "/connections/new?connector=demo-erp",
     "/flows/new?template=order-to-erp-to-chat", "/sources/new?scheme=hmac",
     "/sources/new?scheme=github", "/runs?view=parked", "/events?state=rejected",
+    "/recovery?view=closed",
     "/approvals?view=others", "/approvals?view=decided",
     "/archive?q=12345", "/installations?all=1", "/toolbox/links/new?app=erpnext",
     "/events-catalogue?q=付款", "/events-catalogue/factory.counted?version=1",

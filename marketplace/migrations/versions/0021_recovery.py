@@ -43,6 +43,7 @@ def _owned(name, *parts):
 def upgrade() -> None:
     _incidents()
     _run_columns()
+    _proofs()
 
 
 def _incidents() -> None:
@@ -129,7 +130,27 @@ def _run_columns() -> None:
     )
 
 
+def _proofs() -> None:
+    op.create_table(
+        "template_proof",
+        sa.Column("created_at", columns.Moment(), nullable=False),
+        sa.Column("id", text(length=120), primary_key=True),
+        sa.Column("state", text(), nullable=False),
+        sa.Column("proved_at", columns.Moment(), nullable=True),
+        sa.Column("hub_version", text(), nullable=False),
+        sa.Column("digest", text(), nullable=False),
+        sa.Column("trial_count", sa.Integer(), nullable=False),
+        sa.Column("elapsed_ms", sa.Integer(), nullable=False),
+        sa.Column("problems", columns.Document(), nullable=False),
+        sa.Column("next_at", columns.Moment(), nullable=False),
+        sa.Column("lease_owner", text(), nullable=True),
+        sa.Column("lease_until", columns.Moment(), nullable=True),
+    )
+    op.create_index("ix_template_proof_next", "template_proof", ["next_at"])
+
+
 def downgrade() -> None:
+    op.drop_table("template_proof")
     op.drop_index("ix_delivery_trouble", "delivery")
     for name in ("ix_run_retrying", "ix_run_incident", "ix_run_unsorted"):
         op.drop_index(name, "run")

@@ -34,12 +34,12 @@ def words(incident: Incident) -> dict[str, str]:
 def place(incident: Incident, names: dict[str, str]) -> str:
     """Return where it happened: the app and action, the endpoint or the source."""
     if incident.kind == "delivery":
-        return names.get(incident.endpoint_id or "", incident.endpoint_id or "")
+        return names.get(incident.endpoint_id or "", str(incident.endpoint_id))
     if incident.kind == "refusal":
-        return names.get(incident.source_id or "", incident.source_id or "")
+        return names.get(incident.source_id or "", str(incident.source_id))
     connector = connector_or_none(incident.connector_key)
     if connector is None:
-        return names.get(incident.connection_id or "", gettext("A step of the hub's own"))
+        return names.get(incident.connection_id or "") or str(gettext("A step of the hub's own"))
     action = connector.actions.get(incident.action_key or "")
     where = localized(connector.title)
     return f"{where} · {localized(action.title)}" if action else where
