@@ -105,7 +105,7 @@ def _read_action(fields: _Fields, connections: Mapping[str, str]) -> dict[str, A
     if fields.text("connection"):
         made["connection"] = fields.text("connection")
     # an action of another app cannot stay when the connection changes
-    known = loader.library().get(made["connector"])
+    known = loader.known(made["connector"])
     fits = known is not None and chosen == known.key and action in known.actions
     return {**made, "action": action if fits else ""}
 

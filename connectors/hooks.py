@@ -20,8 +20,10 @@ from connectors import (
     spoken,
     triggers_in,
 )
+from connectors.engine import loader
 from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
+from connectors.publishing import checks, shelf
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -62,6 +64,13 @@ audit.name_actions(
         "approval.approved": N_("approved what a flow asked"),
         "approval.refused": N_("refused what a flow asked"),
         "run.bulk_replayed": N_("repeated parked runs"),
+        "edition.uploaded": N_("uploaded a connector"),
+        "edition.deleted": N_("threw a draft of a connector away"),
+        "edition.submitted": N_("sent a connector to review"),
+        "edition.published": N_("published a connector"),
+        "edition.refused": N_("refused a connector"),
+        "edition.changed": N_("changed what a version of a connector is good for"),
+        "connection.upgraded": N_("moved a connection to a newer version of its connector"),
         "incident.changed": N_("took care of a trouble"),
         "incident.closed": N_("marked a trouble as dealt with"),
         "incident.repair_begun": N_("repaired what stopped for one cause"),
@@ -103,3 +112,6 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         queue.SWEEPS.append(queue.Sweep("connectors.incidents", rounds.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.repairs", repairs.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.proofs", nightly_proofs.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.checks", checks.sweep))
+    if shelf.find not in loader.SHELVES:
+        loader.SHELVES.append(shelf.find)

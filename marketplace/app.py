@@ -11,6 +11,7 @@ import catalog.tables
 import connectors.hooks
 import connectors.incidents.tables
 import connectors.pages
+import connectors.publishing.tables
 import connectors.routes
 import connectors.tables
 import identity.guard
@@ -45,6 +46,7 @@ TABLES = (
     webhooks.keeping.tables,
     connectors.tables,
     connectors.incidents.tables,
+    connectors.publishing.tables,
     marketplace.tables,
 )
 

@@ -13,6 +13,7 @@ from connectors.pages import (
     runs,
 )
 from connectors.pages.drawing import blueprint
+from connectors.publishing import pages as publishing
 
 __all__ = [
     "approvals",
@@ -24,6 +25,7 @@ __all__ = [
     "incidents",
     "library",
     "polls",
+    "publishing",
     "reconciliations",
     "runs",
 ]

@@ -160,7 +160,7 @@ def _keep_words(part: dict[str, Any], old: dict[str, Any]) -> None:
 def _fill_trigger(document: dict[str, Any]) -> None:
     """Take the event from the app's trigger when one was chosen."""
     trigger = document["trigger"]
-    connector = loader.library().get(trigger.get("connector", ""))
+    connector = loader.known(trigger.get("connector", ""))
     known = connector.triggers.get(trigger.get("trigger", "")) if connector else None
     if known is not None and not known.event.endswith("*"):
         trigger["event"], trigger["version"] = known.event, known.version
@@ -286,7 +286,7 @@ def _step(document: dict[str, Any], place: flow_trees.Place, schema: Any) -> dic
 
 def _actions(mine: list[Connection]) -> list[tuple[str, str]]:
     """List what the organization's connections can do, as choices."""
-    known = [loader.library().get(key) for key in dict.fromkeys(one.connector_key for one in mine)]
+    known = [loader.known(key) for key in dict.fromkeys(one.connector_key for one in mine)]
     return [
         (f"{one.key}|{action.key}", f"{localized(one.title)} · {localized(action.title)}")
         for one in known
@@ -299,7 +299,7 @@ def _triggers(mine: list[Connection]) -> list[tuple[str, str]]:
     """List what the organization's connections can start a flow with, as choices."""
     found = []
     for one in mine:
-        connector = loader.library().get(one.connector_key)
+        connector = loader.known(one.connector_key)
         for trigger in connector.triggers.values() if connector else ():
             value = f"{one.id}|{one.connector_key}|{trigger.key}"
             found.append((value, f"{one.name} · {localized(trigger.title)}"))

@@ -44,6 +44,7 @@ def upgrade() -> None:
     _incidents()
     _run_columns()
     _proofs()
+    _editions()
 
 
 def _incidents() -> None:
@@ -149,7 +150,61 @@ def _proofs() -> None:
     op.create_index("ix_template_proof_next", "template_proof", ["next_at"])
 
 
+STATES = (
+    "checking", "failed", "checked", "in_review", "rejected", "published", "deprecated",
+    "withdrawn", "recalled",
+)
+
+
+def _editions() -> None:
+    op.create_table(
+        "connector_edition",
+        sa.Column("created_at", columns.Moment(), nullable=False),
+        sa.Column("id", text(length=40), primary_key=True),
+        sa.Column("vendor_id", text(length=40), nullable=False),
+        sa.Column("vendor_key", text(length=60), nullable=False),
+        sa.Column("name", text(length=60), nullable=False),
+        sa.Column("version", text(length=40), nullable=False),
+        sa.Column("title", columns.Document(), nullable=False),
+        sa.Column("summary", columns.Document(), nullable=False),
+        sa.Column("slots", columns.Document(), nullable=False),
+        sa.Column("archive", sa.LargeBinary(), nullable=False),
+        sa.Column("digest", text(length=80), nullable=False),
+        sa.Column("state", text(length=20), nullable=False),
+        sa.Column("trial", columns.Document(), nullable=False),
+        sa.Column("findings", columns.Document(), nullable=False),
+        sa.Column("reach", columns.Document(), nullable=False),
+        sa.Column("compared_to", text(length=40), nullable=True),
+        sa.Column("changes", columns.Document(), nullable=False),
+        sa.Column("is_allowed", sa.Boolean(), nullable=False),
+        sa.Column("reason", text(), nullable=True),
+        sa.Column("submitted_by", text(length=40), nullable=True),
+        sa.Column("decided_by", text(length=40), nullable=True),
+        sa.Column("decided_at", columns.Moment(), nullable=True),
+        sa.Column("published_at", columns.Moment(), nullable=True),
+        sa.Column("next_at", columns.Moment(), nullable=True),
+        sa.Column("lease_owner", text(length=40), nullable=True),
+        sa.Column("lease_until", columns.Moment(), nullable=True),
+        sa.Column("try_count", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["vendor_id"], ["vendor.id"]),
+        sa.CheckConstraint(f"state IN {STATES!r}", name="connector_edition_state_known"),
+    )
+    spent = sa.text("state NOT IN ('checking', 'failed', 'checked', 'rejected')")
+    op.create_index(
+        "uq_connector_edition_version",
+        "connector_edition",
+        ["vendor_id", "name", "version"],
+        unique=True,
+        sqlite_where=spent,
+        postgresql_where=spent,
+    )
+    op.create_index("ix_connector_edition_vendor", "connector_edition", ["vendor_id", "id"])
+    op.create_index("ix_connector_edition_state", "connector_edition", ["state", "id"])
+    _partial("ix_connector_edition_next", "connector_edition", ["next_at"], "next_at IS NOT NULL")
+
+
 def downgrade() -> None:
+    op.drop_table("connector_edition")
     op.drop_table("template_proof")
     op.drop_index("ix_delivery_trouble", "delivery")
     for name in ("ix_run_retrying", "ix_run_incident", "ix_run_unsorted"):
