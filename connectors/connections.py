@@ -13,6 +13,7 @@ from connectors import credentials, flow_documents, names, order_lanes
 from connectors.engine import loader
 from connectors.engine.connector import Auth, ConnectionValues, Connector
 from connectors.errors import InUse, Unfit, finding
+from connectors.publishing import shelf
 from connectors.tables import CONNECTION, RECONCILIATION, Connection, Flow, FlowVersion, Run
 from kernel import documents, ids, log, queue, tenancy, vault
 from kernel.columns import one_of
@@ -54,7 +55,7 @@ def create(
 
     Raises NotFound for an unknown connector and Unfit for values that do not fit.
     """
-    connector = loader.find(connector_key)
+    connector = shelf.offered(connector_key)
     chosen = dict(settings or {})
     findings = credentials.check_settings(connector, chosen)
     way = credentials.auth_of(connector, auth)

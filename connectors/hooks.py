@@ -78,6 +78,16 @@ audit.name_actions(
     }
 )
 
+_SWEEPS = (
+    ("connectors.absence", absence.sweep),
+    ("connectors.approvals", approvals.sweep),
+    ("connectors.reconcile", reconcile_threads.sweep),
+    ("connectors.incidents", rounds.sweep),
+    ("connectors.repairs", repairs.sweep),
+    ("connectors.proofs", nightly_proofs.sweep),
+    ("connectors.checks", checks.sweep),
+)
+
 
 def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look the same
     """Add the router that starts runs and the stage that moves them on; once per process."""
@@ -105,13 +115,7 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         known_senders.MORE.append(triggers_in.offers)
     if missing_events.card not in source_pages.CARDS:
         source_pages.CARDS.append(missing_events.card)
-    if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
-        queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.incidents", rounds.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.repairs", repairs.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.proofs", nightly_proofs.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.checks", checks.sweep))
+    known = {sweep.name for sweep in queue.SWEEPS}
+    queue.SWEEPS += [queue.Sweep(*one) for one in _SWEEPS if one[0] not in known]
     if shelf.find not in loader.SHELVES:
         loader.SHELVES.append(shelf.find)

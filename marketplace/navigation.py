@@ -76,7 +76,10 @@ HALLS = (
     ),
     Hall(
         N_("For vendors"),
-        (Door(N_("My apps and connectors"), "/vendor", "building-store", "releases:submit"),),
+        (
+            Door(N_("My apps"), "/vendor", "building-store", "releases:submit"),
+            Door(N_("My connectors"), "/vendor/connectors", "puzzle", "releases:submit"),
+        ),
     ),
     Hall(
         N_("Running the hub"),
@@ -84,6 +87,7 @@ HALLS = (
             Door(N_("Health"), "/operator/health", "heartbeat", "hub:operate"),
             Door(N_("Organizations"), "/operator/tenants", "building", "hub:operate"),
             Door(N_("Reviews"), "/operator/review", "clipboard-check", "releases:review"),
+            Door(N_("Connectors in review"), "/operator/connectors", "puzzle", "releases:review"),
             Door(N_("Vendors"), "/operator/vendors", "building-bank", "vendors:review"),
             Door(N_("Ready-made flows"), "/operator/templates", "test-pipe", "hub:operate"),
             Door(N_("Operators' acts"), "/operator/audit", "history", "hub:operate"),

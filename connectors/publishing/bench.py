@@ -165,7 +165,7 @@ def _begin(request: dict[str, Any], _tell: Tell) -> dict[str, Any]:
         if request.get("openapi"):
             source = Path(place) / "openapi.yaml"
             source.write_bytes(bytes.fromhex(request["openapi"]))
-        folder = Path(place) / "made" / str(request["name"])
+        folder = Path(place) / "made" / str(request["name"]).replace("/", "-")[:80]
         folder.parent.mkdir()
         try:
             draft = beginning.begin(folder, source)
@@ -180,6 +180,11 @@ def _begin(request: dict[str, Any], _tell: Tell) -> dict[str, Any]:
 _WORK = {"look": _look, "begin": _begin}
 
 
+def answer(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Do what a request says, in this process."""
+    return _WORK[request["do"]](request, tell)
+
+
 def main() -> None:
     """Do what the request on the input says."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
@@ -192,7 +197,7 @@ def main() -> None:
         sys.stdout.buffer.flush()
 
     request = documents.parse(sys.stdin.buffer.read(), max_bytes=32 << 20)
-    tell({"result": _WORK[request["do"]](request, tell)})
+    tell({"result": answer(request, tell)})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Editions: a version of a vendor's connector, from the first upload to its last day.
 
 uploaded → checked by the machine → sent to review → published (never changed again) → deprecated,
-withdrawn or recalled. Vendors see their own, reviewers what is in review, everybody what is offered.
+withdrawn or recalled. Vendors see their own, reviewers what is in review, all what is offered.
 """
 
 from collections.abc import Sequence
@@ -78,9 +78,7 @@ def write_file(
     edition = find_own(session, vendor, edition_id)
     files = archives.read(edition.archive)
     archives.check_name(name)
-    return upload(
-        session, vendor, {**files, name: text.replace("\r\n", "\n").encode()}, edition_id
-    )
+    return upload(session, vendor, {**files, name: text.replace("\r\n", "\n").encode()}, edition_id)
 
 
 def submit(
@@ -318,4 +316,3 @@ def before(session: Session, edition: ConnectorEdition, name: str) -> ConnectorE
         if one.state in WORKING and one.id != edition.id
     ]
     return max(found, key=lambda one: version_key(one.version), default=None)
-

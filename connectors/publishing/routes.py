@@ -126,10 +126,10 @@ def decide_edition(edition_id: str, body: schemas.EditionVerdictIn) -> Any:
 @require("releases:review")
 @operation(
     summary="Recall a published version",
-    body=schemas.EditionStateIn,
+    body=schemas.RecallIn,
     returns=schemas.EditionOut,
 )
-def recall_edition(edition_id: str, body: schemas.EditionStateIn) -> Any:
+def recall_edition(edition_id: str, body: schemas.RecallIn) -> Any:
     """Stop a version everywhere: its connections work no more."""
     return _out(deeds.recall(principal(), edition_id, body.reason))
 

@@ -30,8 +30,16 @@ class EditionStateIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    state: Annotated[str, Field(pattern=r"^(published|deprecated|withdrawn|recalled)$")]
+    state: Annotated[str, Field(pattern=r"^(published|deprecated|withdrawn)$")]
     reason: Annotated[str, Field(max_length=2_000)] = ""
+
+
+class RecallIn(BaseModel):
+    """Why a version shall work no more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(min_length=1, max_length=2_000)]
 
 
 class EditionVerdictIn(BaseModel):

@@ -81,10 +81,14 @@ def forget() -> None:
         _known.clear()
 
 
-def check_offered(key: str) -> None:
-    """Refuse to connect a version that is no longer on offer."""
+def offered(key: str) -> Connector:
+    """Return a connector that may be connected; NotNow when its vendor has withdrawn the version.
+
+    Raises NotFound for one that nobody knows.
+    """
+    connector = loader.find(key)
     if loader.ELSEWHERE not in key:
-        return
+        return connector
     with reading(EVERY) as session:
         edition = editions.by_key(session, key)
     if edition is not None and edition.state not in OFFERED:
@@ -92,3 +96,11 @@ def check_offered(key: str) -> None:
             N_("Its vendor has withdrawn this version"),
             N_("What is connected goes on. Look in the library for a newer version."),
         )
+    return connector
+
+
+def offered_ones() -> list[Connector]:
+    """Return the newest version of every connector that vendors offer and this hub can read."""
+    with reading(EVERY) as session:
+        keys = [editions.key_of(edition) for edition, _ in editions.offered(session)]
+    return [one for key in keys if (one := find(key)) is not None]

@@ -1,7 +1,7 @@
 """Upgrades: a connection and the flows that use it moved to a newer version of its connector.
 
-All of it in one commit, or nothing: a flow that would not fit the newer version holds the upgrade up,
-and is named. Runs under way go on by the version that they began with.
+All of it in one commit, or nothing: a flow that would not fit the newer version holds the upgrade
+up, and is named. Runs under way go on by the version that they began with.
 """
 
 import copy
@@ -139,7 +139,7 @@ def _published(session: Session, flow: Flow) -> dict[str, Any] | None:
 
 
 def _moved(document: dict[str, Any], connection_id: str, key: str) -> dict[str, Any] | None:
-    """Return a document with another connector where it uses the connection; None if it does not."""
+    """Return a document with another connector where it uses a connection; None if it does not."""
     if connection_id not in flow_documents.connections_in(document):
         return None
     made = copy.deepcopy(document)

@@ -15,5 +15,15 @@ from connectors.routes import (
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals, incidents, publishing):
+for part in (
+    library,
+    connections,
+    polls,
+    reconciliations,
+    flows,
+    runs,
+    approvals,
+    incidents,
+    publishing,
+):
     blueprint.register_blueprint(part.blueprint)

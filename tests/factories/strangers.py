@@ -16,6 +16,8 @@ from sqlmodel import SQLModel
 from catalog import event_types, releases
 from connectors import polls
 from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
+from connectors.publishing import archives
+from connectors.publishing.tables import ConnectorEdition
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -392,8 +394,23 @@ def _make_catalogue(session, made: Neighbour, number: int) -> None:
         sample={},
         natural_key=[],
     )
+    edition = ConnectorEdition(
+        id=ids.new_id("edn"),
+        vendor_id=vendor.id,
+        vendor_key=vendor.key,
+        name="zt-desk",
+        version="1.0.0",
+        title=words,
+        summary=words,
+        archive=archives.pack({"manifest.yaml": f"# {WORD}\n".encode()}),
+        digest="sha256:0",
+        state="in_review",
+        submitted_by=made.owner.user_id,
+    )
+    session.add(edition)
     session.flush()
     made.ids |= {
+        "edition_id": [edition.id],
         "vendor_id": [vendor.id],
         "release_id": [release.id],
         "app_id": [release.app_id],

@@ -114,6 +114,9 @@ DECIDED = {
     "/api/v1/hub/tenants/<organization_id>/suspend": (403, OPERATORS_ONLY),
     "/api/v1/hub/tenants/<organization_id>/resume": (403, OPERATORS_ONLY),
     "/api/v1/reviews/<release_id>": (403, OPERATORS_ONLY),
+    "/operator/connectors/<edition_id>": (403, OPERATORS_ONLY),
+    "/api/v1/connector-reviews/<edition_id>": (403, OPERATORS_ONLY),
+    "/api/v1/connector-reviews/<edition_id>/recall": (403, OPERATORS_ONLY),
     "/api/v1/vendor-applications/<vendor_id>": (403, OPERATORS_ONLY),
 } | {
     rule: (403, SUBSCRIBERS_ONLY)
@@ -138,6 +141,10 @@ BODIES = {
     "connectors_api.runs.edit_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.approvals.decide_approval": {"decision": "approve"},
     "connectors_api.incidents.change_incident": {"note": "Mine"},
+    "connectors_api.publishing.write_edition_file": {"file": "README.md", "text": "Mine"},
+    "connectors_api.publishing.change_edition_state": {"state": "deprecated"},
+    "connectors_api.publishing.decide_edition": {"decision": "approve"},
+    "connectors_api.publishing.recall_edition": {"reason": "Mine"},
     "marketplace_api.change_link": {"name": "Mine"},
     "catalog_api.decide_release": {"decision": "approve"},
     "catalog_api.decide_vendor": {"decision": "approve"},
@@ -154,6 +161,7 @@ FORMS = {
     "connectors_pages.save_yaml": {"yaml": "trigger: {event: order.paid}\nsteps: []\n"},
     "connectors_pages.edit_run_input": {"input": "customer: Mine\n"},
     "connectors_pages.decide_approval": {"decision": "approve"},
+    "connectors_pages.write_edition_file": {"file": "README.md", "text": "Mine"},
     "connectors_pages.restore_flow": {"number": "1"},
     "connectors_pages.try_flow": {"event": "data: {order_no: '1'}\n"},
     "marketplace_pages.change_link": {"name": "Mine", "open_url": "https://example.com/"},
@@ -374,22 +382,23 @@ CARRIES_ID = {
 HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next", "back"}
 # … and those that name nothing of anybody's.
 PLAIN = {
-    "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "assistant_access",
-    "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by", "canaries", "cause",
-    "certificate", "code", "colour", "comment", "condition", "confirmed", "connector",
-    "contact_email", "credit_code", "csrf_token", "cursor", "data", "day", "days", "decision",
-    "description", "detail_days", "do", "done", "email", "event", "event_types", "every_seconds",
-    "expires_at", "fields", "file", "filled", "force", "fresh_effect", "headers", "homepage",
-    "hours", "industry", "input", "is_agreed", "is_confirmed", "is_secret", "kind", "lang",
-    "language", "large_payloads", "level", "limit", "live_days", "logo", "max_endpoints",
+    "about", "about_en", "about_zh", "action", "actor", "all", "archive", "archive_days",
+    "assistant_access", "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by",
+    "canaries", "cause", "certificate", "code", "colour", "comment", "condition", "confirmed",
+    "connector", "contact_email", "credit_code", "csrf_token", "cursor", "data", "day", "days",
+    "decision", "description", "detail_days", "do", "done", "email", "event", "event_types",
+    "every_seconds", "expires_at", "fields", "file", "filled", "force", "fresh_effect", "headers",
+    "homepage", "hours", "industry", "input", "is_agreed", "is_confirmed", "is_secret", "kind",
+    "lang", "language", "large_payloads", "level", "limit", "live_days", "logo", "max_endpoints",
     "max_in_flight", "minutes", "name", "name_en", "name_zh", "natural_key", "note", "number",
     "occurred_at", "offer", "old_password", "only_failed", "open_url", "order", "ordering",
     "organization_name", "origins", "output", "overlap_hours", "password", "per_day", "per_minute",
     "permissions", "private_key", "q", "reason", "rejected_days", "revision", "role", "sample",
     "schema", "scheme", "scheme_options", "secret", "settings", "signature", "since", "size",
     "slot", "slug", "sort", "start", "state", "sub_scenario", "subject", "subscriber_name",
-    "template", "title", "title_en", "title_zh", "trigger", "type", "type_from", "type_rules",
-    "type_value", "unknown_types", "until", "url", "value", "version", "view", "weight",
+    "template", "text", "title", "title_en", "title_zh", "trigger", "type", "type_from",
+    "type_rules", "type_value", "unknown_types", "until", "url", "value", "version", "view",
+    "weight",
 }  # fmt: skip
 
 

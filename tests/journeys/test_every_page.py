@@ -31,6 +31,7 @@ NO_PAGES = {
     "/rollouts/<rollout_id>/progress": "a part of the rollout's page",
     "/runs/<run_id>/live": "a part of the run's page",
     "/recovery/<incident_id>/live": "a part of the incident's page",
+    "/vendor/connectors/<edition_id>/live": "a part of the version's page",
 }
 # What the addresses of shared things are filled with.
 SHARED = {
