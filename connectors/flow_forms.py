@@ -145,6 +145,8 @@ def _read_approval(form: Form, fields: _Fields) -> dict[str, Any]:
     }
     if fields.text("text"):
         made["text"] = fields.text("text")
+    if fields.text("by_link") == "named":
+        made["by_link"] = "named"
     return made
 
 

@@ -244,6 +244,8 @@ class Approval(Owned, table=True):
     members: list[str] = Field(default_factory=list, sa_type=Document)
     state: str = "open"  # open | approved | refused | withdrawn
     at_deadline: str = "refuse"  # refuse | approve
+    # Who its link lets decide: sign_in (who is asked) | named (the one person who is asked).
+    by_link: str = "sign_in"
     deadline_at: datetime = Field(sa_type=Moment)
     next_at: datetime | None = Field(default=None, sa_type=Moment)  # reminder or deadline
     reminded_at: datetime | None = Field(default=None, sa_type=Moment)

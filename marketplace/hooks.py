@@ -20,6 +20,7 @@ _APPROVAL = {
     "text": "176.00 CNY",
     "deadline_at": "2026-11-25T09:30:00+00:00",
     "path": "/approvals/apv_1",
+    "link": "https://hub.example.com/decide/…",
 }
 _INCIDENT = {
     "incident_id": "inc_1",

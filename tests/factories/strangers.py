@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel
 
 from catalog import event_types, releases
-from connectors import polls
+from connectors import approval_addresses, polls
 from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
 from connectors.publishing import archives
 from connectors.publishing.tables import ConnectorEdition
@@ -327,6 +327,7 @@ def _make_flows(session, made: Neighbour) -> None:
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],
+        "decide_token": [approval_addresses.address_of(owner, asked.id).rpartition("/")[2]],
         "flow_id": [flow.id],
         "run_id": [run.id],
     }

@@ -69,6 +69,7 @@ PUBLIC = {
     },
     "machines ask how the hub is": {"/healthz", "/readyz", "/metrics"},
     "whoever gets an event gets its data": {"/payloads/<token>"},
+    "a flow sends this to whom it asks": {"/decide/<token>"},
     "the portal asks for a subscriber's session itself": {
         "/portal", "/portal/enter", "/portal/enter/<secret>", "/portal/leave",
         "/portal/colours.css", "/portal/endpoints/<endpoint_id>/delete",
@@ -89,13 +90,17 @@ MEANING = {
     "/api/v1/apps/<app_key>/install": "app_key",
     "/events-catalogue/<name>": "event_type",
     "/api/v1/event-types/<name>": "event_type",
+    "/decide/<token>": "decide_token",
     "/archive/events/<event_id>": "archived_event_id",
     "/archive/events/<event_id>/replay": "archived_event_id",
     "/api/v1/archive/events/<event_id>": "archived_event_id",
     "/api/v1/archive/events/<event_id>/replay": "archived_event_id",
 }
 # The address itself is the proof of who may enter: whoever has the neighbour's is the neighbour.
-BEARER = {"/in/<token>", "/invitations/<secret>", "/payloads/<token>", "/portal/enter/<secret>"}
+BEARER = {
+    "/in/<token>", "/invitations/<secret>", "/payloads/<token>", "/portal/enter/<secret>",
+    "/decide/<token>",
+}  # fmt: skip
 # Until its first release has passed review an app is nowhere but at its vendor's desk.
 IN_REVIEW = {
     "/apps/<key>", "/apps/<key>/install", "/api/v1/apps/<key>", "/api/v1/apps/<app_key>/install",

@@ -16,6 +16,7 @@ NO_PAGES = {
     "/connections/oauth/callback": "only an app sends a browser here, back from its own sign-in",
     "/assets/<digest>/<path:name>": "files",
     "/connectors/<key>/icon.svg": "a picture",
+    "/decide/<token>": "leads on to the approval's page, or is for whoever has the link alone",
     "/in/<token>": "events come in here",
     "/payloads/<token>": "an event's data",
     "/portal/colours.css": "a style sheet",

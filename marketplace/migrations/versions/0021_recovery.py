@@ -45,6 +45,9 @@ def upgrade() -> None:
     _run_columns()
     _proofs()
     _editions()
+    op.add_column(
+        "approval", sa.Column("by_link", text(), nullable=False, server_default="sign_in")
+    )
 
 
 def _incidents() -> None:
@@ -204,6 +207,7 @@ def _editions() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("approval", "by_link")
     op.drop_table("connector_edition")
     op.drop_table("template_proof")
     op.drop_index("ix_delivery_trouble", "delivery")
