@@ -3,6 +3,7 @@
 from connectors.incidents import pages as incidents
 from connectors.pages import (
     approvals,
+    canvas,
     connections,
     consents,
     editor,
@@ -18,6 +19,7 @@ from connectors.publishing import pages as publishing
 __all__ = [
     "approvals",
     "blueprint",
+    "canvas",
     "connections",
     "consents",
     "editor",
