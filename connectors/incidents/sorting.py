@@ -60,7 +60,10 @@ def sort_new(session: Session, organization_id: str) -> int:
             .where(
                 RUN.c.organization_id == organization_id,
                 RUN.c.id.in_(trouble.run_ids),
-                UNSORTED,
+                # said so that no partial index fits: before statistics are taken PostgreSQL
+                # believes it to be empty, and would go through all of it for each of these
+                func.coalesce(RUN.c.state, "") == "parked",
+                func.coalesce(RUN.c.incident_id, "") == "",
             )
             .values(incident_id=incident.id)
         )
