@@ -108,7 +108,9 @@ IN_REVIEW = {
 # Refused before anybody looks whether the thing exists; everywhere else the answer is 404.
 OPERATORS_ONLY = "an operator reviews every vendor's releases; for all others the door is shut"
 SUBSCRIBERS_ONLY = "without a subscriber's session nothing is looked up in a portal"
+SIGN_IN = "it leads to the sign-in; the question is shown to those who may see it, behind that"
 DECIDED = {
+    "/decide/<token>": (303, SIGN_IN),
     "/operator/review/<release_id>": (403, OPERATORS_ONLY),
     "/operator/vendors/<vendor_id>": (403, OPERATORS_ONLY),
     "/operator/tenants/<organization_id>": (403, OPERATORS_ONLY),
