@@ -28,7 +28,7 @@ _OWN_PARTS: dict[str, set[str]] = {
     "each": {"over", "item_key", "on_item_error", "steps"},
     "delay": {"for", "until"},
     "approval": {
-        "who", "subject", "text", "deadline", "at_deadline", "remind", "refused",
+        "who", "subject", "text", "deadline", "at_deadline", "remind", "refused", "by_link",
     },
     "call": {"flow", "version", "input"},
     "wait": {"event_type", "match", "when", "for", "at_deadline", "since"},
@@ -55,6 +55,7 @@ _TEXTS = (
     "entry",
     "expires",
     "prefix",
+    "by_link",
 )
 _LISTS = {"branch": ("else",), "each": ("steps",), "approval": ("refused",)}
 Finding = dict[str, Any]

@@ -9,7 +9,9 @@ import catalog.pages
 import catalog.routes
 import catalog.tables
 import connectors.hooks
+import connectors.incidents.tables
 import connectors.pages
+import connectors.publishing.tables
 import connectors.resting.tables
 import connectors.routes
 import connectors.stages.tables
@@ -49,6 +51,8 @@ TABLES = (
     connectors.resting.tables,
     connectors.stages.tables,
     connectors.stores.tables,
+    connectors.incidents.tables,
+    connectors.publishing.tables,
     marketplace.tables,
 )
 

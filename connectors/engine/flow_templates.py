@@ -114,7 +114,7 @@ def _trial(value: Mapping[str, Any], answers: Mapping[str, Any]) -> Trial:
 
 def _confidences(document: Mapping[str, Any]) -> Iterator[str]:
     trigger = document["trigger"]
-    connector = loader.library().get(trigger.get("connector", ""))
+    connector = loader.known(trigger.get("connector", ""))
     if connector is not None:
         yield connector.triggers[trigger["trigger"]].confidence
     for step in flow_steps.all_steps(every(document)):
@@ -138,7 +138,7 @@ def event_schema(document: Mapping[str, Any]) -> Schema | None:
     if is_called(document):
         found_input: Schema = trigger.get("input") or {"type": "object"}
         return found_input
-    connector = loader.library().get(trigger.get("connector", ""))
+    connector = loader.known(trigger.get("connector", ""))
     found = connector.triggers.get(trigger.get("trigger", "")) if connector else None
     return check_manifest.schema_of(found) if found else None
 
