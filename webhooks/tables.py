@@ -27,6 +27,9 @@ from kernel.tenancy import Owned
 _BY_CAUSE = ("organization_id", "endpoint_id", "last_problem", "last_status")
 
 
+FOR_TESTING = "environment = 'test'"
+
+
 def partial(name: str, *columns: str, where: str) -> Index:
     """An index over the few rows that still need work, so that it stays small on both databases."""
     condition = text(where)
@@ -36,9 +39,7 @@ def partial(name: str, *columns: str, where: str) -> Index:
 class Source(Owned, table=True):
     """A URL where events come in, with the way it proves who sent them."""
 
-    __table_args__ = (
-        partial("ix_source_in_test", "organization_id", where="environment = 'test'"),
-    )
+    __table_args__ = (partial("ix_source_in_test", "organization_id", where=FOR_TESTING),)
 
     name: str
     # The path token is a secret: the digest finds the row, the sealed copy shows the URL again.
@@ -56,7 +57,7 @@ class Source(Owned, table=True):
     connector_key: str | None = None
     trigger_key: str | None = None
     state: str = "active"  # active | paused
-    environment: str = "live"  # live | test: which flows it feeds
+    environment: str = "live"  # live | test
 
 
 class Event(Owned, table=True):
