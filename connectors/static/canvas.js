@@ -53,7 +53,7 @@
       h(Handle, { type: "source", id: "side", position: Position.Right, isConnectable: false }));
   }
 
-  const Into = ({ id, data }) => h("div", { className: "yf-into" },
+  const Into = ({ id, data }) => h("div", { className: `yf-into yf-into-${data.shape}` },
     h(Handle, { type: "target", position: Position.Top, isConnectable: false }),
     h(Handle, { type: "target", id: "side", position: Position.Left, isConnectable: false }),
     h("span", { className: "yf-into-title" }, data.title),
@@ -220,11 +220,11 @@
       const asked = new URLSearchParams({ part: "1", about });
       const sample = form().elements.sample?.value;
       if (sample) asked.set("sample", sample);
-      await take(await fetch(`${here}?${asked}`, { headers: { Accept: "text/html" } }), true, false);
+      await take(await fetch(`${here}?${asked}`, { headers: { Accept: "text/html" } }), true, false, window.innerWidth < 992);
     });
   }
 
-  async function take(answer, redraw, focus) {
+  async function take(answer, redraw, focus, seen = false) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("studio");
     if (!fresh) return void location.reload(); // signed out, or the flow is gone: the page says which
@@ -252,6 +252,8 @@
     window.yangfanPicker.remember();
     picture = read();
     tell({ picture, focus: nodeOf(picture.chosen) });
+    // on a narrow screen the panel lies below the picture
+    if (seen) document.querySelector("[data-panel-title]")?.scrollIntoView({ block: "start" });
     if (focus) requestAnimationFrame(() => buttonOf(nodeOf(picture.chosen))?.focus({ preventScroll: true }));
   }
 
