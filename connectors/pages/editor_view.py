@@ -34,6 +34,7 @@ from kernel.errors import Problem
 from kernel.web import localized
 
 _DURATIONS = ("for", "deadline", "remind")
+_ALWAYS = {("any", ""), ("array", ""), ("string", "")}  # what conditions, loops and texts take
 _ROW_BODIES = ("input", "mapping")
 _POINTER = re.compile(r"^/\S*?(：|: ?)")
 
@@ -162,7 +163,7 @@ class View:
         wanted = {(row.kind or "any", row.format) for one in steps for row in one["rows"]}
         return {
             "pool": pool,
-            "fits": picking.verdicts(pool.values(), wanted | {("any", "")}),
+            "fits": picking.verdicts(pool.values(), wanted | _ALWAYS),
             "each": {
                 f"{one['number']}|{found.target}|{found.origin.expression}": found.source
                 for one in steps

@@ -209,7 +209,7 @@
     return queued(async () => {
       const body = kept || fields(deed, about, shown);
       body.set("revision", form().elements.revision.value);
-      await take(await fetch(here, { method: "POST", body, headers: { Accept: "text/html" } }), redraw, focus);
+      await take(await fetch(here, { method: "POST", body, keepalive: true, headers: { Accept: "text/html" } }), redraw, focus);
     });
   }
 
@@ -264,7 +264,13 @@
   document.addEventListener("submit", (event) => {
     if (event.target !== form()) return;
     const deed = event.submitter?.value || "save";
-    if (deed === "try" || deed === "publish") return;
+    if (deed === "try" || deed === "publish") {
+      if (!waiting) return;
+      // what was typed last is on its way: the page is left when it has arrived
+      event.preventDefault();
+      last.then(() => form().requestSubmit(form().querySelector(`button[name=do][value=${deed}]`)));
+      return;
+    }
     event.preventDefault();
     send(deed);
   });
