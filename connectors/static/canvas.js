@@ -133,9 +133,19 @@
     if (!isIn) flow.setCenter(box.x + box.w / 2, box.y + box.h / 2, { zoom, duration: 150 });
   }
 
+  // down and up follow the lines, of several the leftmost; left and right go to what is nearest there
   function go(from, key) {
     const all = picture.nodes.filter((one) => buttonOf(one.id));
     const me = picture.nodes.find((one) => one.id === from);
+    const lines = picture.edges.filter((one) => one.type === "flow");
+    const along = key === "ArrowDown" ? lines.filter((one) => one.from === from).map((one) => one.to)
+      : key === "ArrowUp" ? lines.filter((one) => one.to === from).map((one) => one.from) : [];
+    const linked = all.filter((one) => along.includes(one.id)).sort((a, b) => a.x - b.x);
+    const best = linked[0] || nearest(me, all, key);
+    if (best) buttonOf(best.id).focus({ preventScroll: true });
+  }
+
+  function nearest(me, all, key) {
     const middle = (one) => [one.x + one.w / 2, one.y + one.h / 2];
     const [x, y] = middle(me);
     const ahead = { ArrowDown: [0, 1], ArrowUp: [0, -1], ArrowRight: [1, 0], ArrowLeft: [-1, 0] }[key];
@@ -145,7 +155,7 @@
       const along = dx * ahead[0] + dy * ahead[1], across = Math.abs(dx * ahead[1]) + Math.abs(dy * ahead[0]);
       if (along > 1 && along + 2 * across < least) { least = along + 2 * across; best = one; }
     }
-    if (best) buttonOf(best.id).focus({ preventScroll: true });
+    return best;
   }
 
   async function key(event, data) {
