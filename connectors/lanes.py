@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
-from connectors import asking, tokens
+from connectors import asking, parted, tokens
 from connectors.asking import IN_FLIGHT
 from connectors.connections import Open
 from connectors.engine import answers, requests
@@ -144,6 +145,7 @@ def is_light(lane: Lane) -> bool:
         and len(calls) <= IN_FLIGHT
         and not tokens.has_token(connection)
         and not connection.connector.finds
+        and not any(parted.is_in_parts(call) for call in calls)
     )
 
 
@@ -241,6 +243,10 @@ def _without_token(call: Call, connection: Open, lost: tokens.NoToken) -> Landin
 
 def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landing]]:
     """Build the calls and send them slice by slice; gives each slice's landings."""
+    in_parts = [call for call in calls if parted.is_in_parts(call)]
+    if in_parts:
+        yield from parted.carry(ready, in_parts, partial(http.send_all, limit=IN_FLIGHT))
+        calls = [call for call in calls if not any(call is one for one in in_parts)]
     built, unfit = _build(ready, calls)
     if unfit:
         yield unfit

@@ -9,6 +9,7 @@ from connectors.engine import (
     check_manifest,
     check_reconcile,
     contract,
+    fixture_answers,
     fixtures,
     loader,
     schemas,
@@ -180,7 +181,7 @@ def c05_answers(folder: Folder) -> list[Finding]:
         elif one.kind == "token" and connector.auth_by_id(one.key):
             found += fixtures.check_token(connector, one)
         elif one.key in (connector.actions if one.kind == "action" else connector.lifecycle):
-            found += fixtures.check_answer(connector, one)
+            found += fixture_answers.check_answer(connector, one)
     return found
 
 
