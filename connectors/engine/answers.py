@@ -116,7 +116,13 @@ def read_envelope(
         is_read=False,
         is_idempotent=action.is_idempotent,
     )
-    return read_shape(connector, shape, outcome, attempt_no)
+    answer = read_shape(connector, shape, outcome, attempt_no)
+    if answer.kind != "ok" or isinstance(outcome, Failure) or action.batch is None:
+        return answer
+    if isinstance(_value(action.batch.results, facts_of(action.envelope, outcome)), list):
+        return answer
+    cause = "config" if action.is_idempotent else "unknown"
+    return Answer("fail", cause=cause, say=SENTENCES[cause], detail="the results are missing")
 
 
 def read_item(

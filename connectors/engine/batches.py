@@ -19,7 +19,8 @@ from connectors.engine.findings import EngineError, Say, say
 from connectors.engine.functions import to_text
 from kernel import documents
 
-MAX_ITEMS = 2_000
+MAX_ITEMS = 1_000
+MAX_KEPT_BYTES = 56 * 1024  # what a step keeps of its output, less some for the rest
 MAX_NAMED = 5  # items whose trouble is told in words
 
 Entry = tuple[str, str, Any]
@@ -71,8 +72,30 @@ def _keys(items: Sequence[Any], effect_key: str) -> list[str]:
         content = hashlib.sha256(documents.dump(item, sort_keys=True)).digest()
         seen[content] += 1
         mixed = b"%s\n%s\n%d" % (effect_key.encode(), content, seen[content])
-        keys.append("eff_" + hashlib.sha256(mixed).hexdigest()[:40])
+        keys.append(hashlib.sha256(mixed).hexdigest()[:20])
     return keys
+
+
+def bounded(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Return progress that a step can keep: what became of each item, if need be without details.
+
+    Losing its place would send items again, so of many long outputs none is kept.
+    """
+    named = 0
+    items: list[Entry] = []
+    for key, state, what in progress["items"]:
+        if state in ("failed", "again"):
+            named += 1
+            what = what if named <= MAX_NAMED else {"cause": what["cause"]}
+        items.append((key, state, what))
+    if len(documents.dump(items)) > MAX_KEPT_BYTES:
+        items = [(key, state, {} if state == "ok" else what) for key, state, what in items]
+    return {"items": items}
+
+
+def key_of(progress: Mapping[str, Any], place: int) -> str:
+    """Return the effect key of one item."""
+    return f"eff_{progress['items'][place][0]}"
 
 
 def chunk(batch: Batch, progress: Mapping[str, Any]) -> list[int]:
@@ -82,12 +105,16 @@ def chunk(batch: Batch, progress: Mapping[str, Any]) -> list[int]:
 
 
 def look(batch: Batch, given: Any, progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a request may read: `look.items`, each with item, index and effect_key."""
+    """Return what a request may read: `look.items`, each with item, index and effect_key, and
+    `look.batch`, the items alone.
+    """
+    places = chunk(batch, progress)
     return {
         "items": [
-            {"item": given[batch.over][n], "index": n, "effect_key": progress["items"][n][0]}
-            for n in chunk(batch, progress)
-        ]
+            {"item": given[batch.over][n], "index": n, "effect_key": key_of(progress, n)}
+            for n in places
+        ],
+        "batch": [given[batch.over][n] for n in places],
     }
 
 
@@ -108,7 +135,7 @@ def pair(
         by_name.setdefault(_name(batch.match_result, {**facts, "item": result}), []).append(result)
     found: dict[int, Any] = {}
     for place in places:
-        known = {"item": given[batch.over][place], "effect_key": progress["items"][place][0]}
+        known = {"item": given[batch.over][place], "effect_key": key_of(progress, place)}
         waiting = by_name.get(_name(batch.match_item, known))
         if waiting:
             found[place] = waiting.pop(0)
@@ -130,7 +157,8 @@ def trouble(progress: Mapping[str, Any], state: str) -> tuple[str, Say, str, int
         "en": f"{len(entries)} of {every} items did not succeed; the others are done and will not "
         f"be sent again. Item {entries[0][0] + 1}: {first['say']['en']}",
     }
-    detail = "; ".join(f"{n + 1}: {what['detail']}" for n, what in entries[:MAX_NAMED])
+    named = [(n, what["detail"]) for n, what in entries[:MAX_NAMED] if what.get("detail")]
+    detail = "; ".join(f"{n + 1}: {text}" for n, text in named)
     waits = [what["after_seconds"] for _, what in entries if what.get("after_seconds")]
     return first["cause"], words, detail, max(waits) if waits else None
 

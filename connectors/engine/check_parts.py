@@ -25,7 +25,8 @@ def look_schema(action: Action) -> Schema:
     assert action.batch is not None
     item = _element(action.input, action.batch.over)
     entry = _closed(item={} if item is None else item, index=_WHOLE, effect_key=_TEXT)
-    found = _closed(items={"type": "array", "items": entry})
+    bare = {"type": "array", "items": {} if item is None else item}
+    found = _closed(items={"type": "array", "items": entry}, batch=bare)
     return {**found, "$defs": action.input["$defs"]} if "$defs" in action.input else found
 
 
@@ -71,10 +72,11 @@ def _batch(place: str, action: Action, batch: Batch) -> Iterator[tuple[str, Prob
     if "array" not in schemas.kinds(schemas.deref(action.input, declared)):
         text = say(f"输入里的 {batch.over} 须是列表", f"{batch.over} must be a list of the input")
         yield f"{place}/over", Problem("", text)
-    if "look.items" not in written(action.request):
+    asked = written(action.request)
+    if "look.items" not in asked and "look.batch" not in asked:
         text = say(
-            "请求里要用 ${look.items} 取这一批的内容",
-            "The request must take its items from ${look.items}",
+            "请求里要用 ${look.items} 或 ${look.batch} 取这一批的内容",
+            "The request must take its items from ${look.items} or ${look.batch}",
         )
         yield f"{place}/over", Problem("", text)
     if action.key_field is not None or action.find is not None:

@@ -108,7 +108,7 @@ def _take_results(
             continue
         answer = answers.read_item(connector, action, found[place], facts, attempt_no)
         items[place] = (key, *_entry(answer))
-    after: Progress = {"items": items}
+    after: Progress = batches.bounded({"items": items})
     if batches.chunk(action.batch, after):
         return Answer(MORE), after
     return _settled(connector, after, attempt_no), after

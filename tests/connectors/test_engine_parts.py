@@ -342,6 +342,22 @@ def test_trouble_with_the_whole_request_touches_no_item():
     assert [[row["sku"] for row in rows] for rows in sent] == [["c"]]
 
 
+def test_what_is_kept_of_a_thousand_items_fits_a_step():
+    def long(rows, code=0):
+        results = [{"sku": row["sku"], "code": code, "id": 1, "message": "n" * 90} for row in rows]
+        return {"results": results}
+
+    given = {"items": [{"sku": f"SKU-{n:04}-{'x' * 60}"} for n in range(batches.MAX_ITEMS)]}
+    schema = {"type": "object"}
+    pair = filling(max=500, result=None, output=schema)
+    answer, progress, _ = send_all(pair, given, long)
+    assert answer.kind == "ok"
+    assert len(json.dumps(progress)) < 64 * 1024
+    answer, progress, _ = send_all(pair, given, lambda rows: long(rows, code=7))
+    assert (answer.kind, answer.detail.count(";")) == ("fail", 4)
+    assert len(json.dumps(progress)) < 64 * 1024
+
+
 def test_nothing_to_do_sends_nothing():
     answer, _, sent = send_all(filling(), items(), good)
     assert (answer.output, sent) == ({"count": 0, "results": []}, [])
