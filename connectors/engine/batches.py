@@ -86,8 +86,8 @@ def bounded(progress: Mapping[str, Any]) -> dict[str, Any]:
     for key, state, what in progress["items"]:
         if state in ("failed", "again"):
             named += 1
-            what = what if named <= MAX_NAMED else {"cause": what["cause"]}
-        items.append((key, state, what))
+        is_short = state in ("failed", "again") and named > MAX_NAMED
+        items.append((key, state, {"cause": what["cause"]} if is_short else what))
     if len(documents.dump(items)) > MAX_KEPT_BYTES:
         items = [(key, state, {} if state == "ok" else what) for key, state, what in items]
     return {"items": items}

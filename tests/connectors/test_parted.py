@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from factories.connectors import make_connection, make_flow, ready, runs, settle, start_runs
+from factories.connectors import make_connection, make_flow, ready, runs, settle, start_runs, vendor
 from factories.connectors import steps as steps_of
-from factories.connectors import vendor
 from factories.identity import make_organization
 from factories.webhooks import make_event
 
