@@ -8,7 +8,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import catalog.pages
 import catalog.routes
 import catalog.tables
+import connectors.completing.tables
+import connectors.drifting.tables
 import connectors.hooks
+import connectors.lookups.tables
 import connectors.pages
 import connectors.routes
 import connectors.tables
@@ -43,6 +46,9 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.lookups.tables,
+    connectors.completing.tables,
+    connectors.drifting.tables,
     marketplace.tables,
 )
 

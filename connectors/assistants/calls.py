@@ -12,16 +12,16 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from connectors import connections, dry_runs, masking, tokens
+from connectors import asked, connections, dry_runs, masking, tokens
 from connectors.assistants import tools, wiring
 from connectors.assistants.tools import Tool
 from connectors.connections import Open
-from connectors.engine import answers, parts, requests, schemas
+from connectors.engine import requests, schemas
 from connectors.engine.answers import Answer
 from connectors.tables import Approval, Run, Step
 from identity import audit
 from identity.principals import Principal
-from kernel import documents, http, ids, queue
+from kernel import documents, queue
 from kernel.database import reading, transaction
 from kernel.errors import N_, Conflict, Forbidden, NotFound, TooLarge
 from kernel.settings import settings
@@ -32,7 +32,6 @@ from webhooks.events import NewEvent
 PERMISSION = "assistants:call"
 WAIT_SECONDS = 10.0
 LOOK_SECONDS = 0.2
-MOST_SECONDS = 20.0  # for a list that is read page by page
 MAX_SUMMARY, MAX_FIELD = 3_500, 300  # characters; an approval shows 4,000
 _RESTING = ("succeeded", "skipped", "parked", "cancelled")
 
@@ -95,32 +94,16 @@ def _read(tool: Tool, opened: Open, given: Any, language: str) -> Told:
     if isinstance(ready, tokens.NoToken):
         return _answered(ready.answer, ready.secrets, language)
     try:
-        answer = _send(tool, ready, given)
+        answer = asked.send(ready, tool.action.key, given)
         if answer.kind == "reauth" and tokens.has_token(ready):
             renewed = tokens.ensure(ready, stale=True)
             if isinstance(renewed, tokens.NoToken):
                 return _answered(renewed.answer, renewed.secrets, language)
             ready = renewed
-            answer = _send(tool, ready, given)
+            answer = asked.send(ready, tool.action.key, given)
     except requests.CannotBuild as cannot:
         return _cannot(cannot, language)
     return _answered(answer, ready.secrets, language)
-
-
-def _send(tool: Tool, ready: Open, given: Any) -> Answer:
-    key, action = ids.new_id("eff"), tool.action
-    if not action.is_in_parts:
-        request = requests.build(tool.connector, action.key, given, ready.values, key)
-        return answers.read(tool.connector, action.key, http.send(request))
-    progress, until = parts.begin(action, given, key), time.monotonic() + MOST_SECONDS
-    while True:
-        look = parts.look(action, given, progress)
-        request = requests.build(tool.connector, action.key, given, ready.values, key, look)
-        answer, progress = parts.take(tool.connector, action, given, progress, http.send(request))
-        if answer.kind != parts.MORE:
-            return answer
-        if time.monotonic() > until:
-            return Answer("fail", cause="data", say=_TOO_MUCH)
 
 
 def _answered(answer: Answer, secrets: tuple[str, ...], language: str) -> Told:
@@ -306,10 +289,4 @@ _ASKED = {
     "zh": "已提交，等人批准；批准后会自动执行一次。请稍后用 check_call 查看，不要重复提交。",
     "en": "Put before the people who decide; once approved it is done, once. "
     "Look again with check_call, and do not ask a second time.",
-}
-
-
-_TOO_MUCH = {
-    "zh": "列表太长，一次读不完；请缩小查询范围",
-    "en": "The list is too long to be read at once; ask for less",
 }

@@ -6,8 +6,10 @@ from pathlib import Path
 from connectors.engine import (
     check_auth,
     check_files,
+    check_lookups,
     check_manifest,
     check_reconcile,
+    check_thin,
     contract,
     fixture_answers,
     fixtures,
@@ -60,6 +62,8 @@ def c01_manifest(folder: Folder) -> list[Finding]:
         *check_manifest.findings(folder.connector, folder.manifest),
         *check_auth.findings(folder.connector, folder.manifest),
         *check_reconcile.findings(folder.connector, folder.manifest),
+        *check_lookups.findings(folder.connector, folder.manifest),
+        *check_thin.findings(folder.connector, folder.manifest),
     ]
 
 

@@ -41,13 +41,15 @@ def _is_ok(fixture: Fixture) -> bool:
 
 
 def _marks(request: Request) -> Marks:
-    found = {("query", name): value for name, value in parse_qsl(urlsplit(request.url).query)}
+    found: Marks = {
+        ("query", name): value for name, value in parse_qsl(urlsplit(request.url).query)
+    }
     shown = fixtures.shown(request)
     return {**found, **dict(_leaves(("body",), shown.get("json", shown.get("form"))))}
 
 
 def _marks_of_call(call: Call) -> Marks:
-    found = {("query", name): value for name, value in call.query.items()}
+    found: Marks = {("query", name): value for name, value in call.query.items()}
     return {**found, **dict(_leaves(("body",), call.body if call.raw else None))}
 
 

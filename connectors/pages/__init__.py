@@ -1,5 +1,6 @@
 """The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
+from connectors.lookups import pages as lookups
 from connectors.pages import (
     approvals,
     connections,
@@ -21,6 +22,7 @@ __all__ = [
     "editor",
     "flows",
     "library",
+    "lookups",
     "polls",
     "reconciliations",
     "runs",

@@ -10,6 +10,7 @@ from flask_babel import gettext
 
 from connectors.engine import loader
 from connectors.engine.connector import Connector
+from connectors.lookups.forms import lookup_of
 from kernel.errors import N_, FieldError, NotFound, Problem
 
 blueprint = Blueprint("connectors_pages", "connectors", template_folder="templates")
@@ -70,6 +71,7 @@ def draw(
         form=request.form,
         as_pairs=lambda choices: [(one, one) for one in choices],
         app_of=app_of,
+        lookup_of=lookup_of,
         **values,
     )
     return make_response(page, problem.status if problem else 200)

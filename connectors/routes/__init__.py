@@ -2,6 +2,7 @@
 
 from flask import Blueprint
 
+from connectors.lookups import routes as lookups
 from connectors.routes import (
     approvals,
     connections,
@@ -13,5 +14,5 @@ from connectors.routes import (
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals):
+for part in (library, connections, lookups, polls, reconciliations, flows, runs, approvals):
     blueprint.register_blueprint(part.blueprint)
