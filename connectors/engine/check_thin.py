@@ -41,7 +41,8 @@ def _fetch(
 ) -> Iterator[tuple[str, Problem]]:
     if "*" in trigger.event:
         text = say(
-            "fetch 只能用于有确定事件名的触发器", "fetch needs a trigger of one event type, not many"
+            "fetch 只能用于有确定事件名的触发器",
+            "fetch needs a trigger of one event type, not many",
         )
         yield place, Problem("", text)
     if any(fetch.event == one.event for one in connector.triggers.values()):
@@ -144,9 +145,9 @@ def _told(place: str, connector: Connector, one: ReadyMap) -> Iterator[tuple[str
     if seen is None:
         return
     try:
-        if trigger.fetch is not None and trigger.fetch.action in connector.actions:
-            output = connector.actions[trigger.fetch.action].sample["output"]
-            whole = thin.complete(trigger.fetch, seen, output)
+        read = connector.actions.get(trigger.fetch.action or "") if trigger.fetch else None
+        if trigger.fetch is not None and read is not None:
+            whole = thin.complete(trigger.fetch, seen, read.sample["output"])
             seen = {"event": {**seen["event"], "type": whole.type, "data": whole.data}}
         thin.translate(one, seen)
     except EngineError as lost:

@@ -1,5 +1,6 @@
 """The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
+from connectors.completing import pages as completing
 from connectors.lookups import pages as lookups
 from connectors.pages import (
     approvals,
@@ -17,6 +18,7 @@ from connectors.pages.drawing import blueprint
 __all__ = [
     "approvals",
     "blueprint",
+    "completing",
     "connections",
     "consents",
     "editor",

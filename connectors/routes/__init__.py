@@ -2,6 +2,7 @@
 
 from flask import Blueprint
 
+from connectors.completing import routes as completions
 from connectors.lookups import routes as lookups
 from connectors.routes import (
     approvals,
@@ -14,5 +15,6 @@ from connectors.routes import (
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, lookups, polls, reconciliations, flows, runs, approvals):
+PARTS = (library, connections, completions, lookups, polls, reconciliations, flows, runs, approvals)
+for part in PARTS:
     blueprint.register_blueprint(part.blueprint)
