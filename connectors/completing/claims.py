@@ -58,13 +58,14 @@ def claim(session: Session, worker_id: str, limit: int) -> list[Held]:
     now = store_now(session)
     _put_back(session, COMPLETION.c.lease_until < now, now)
     statement = (
-        select(Completion)
+        select(COMPLETION.c.organization_id, COMPLETION.c.id)
         .where(*_is_free(now))
         .order_by(COMPLETION.c.next_at, COMPLETION.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=COMPLETION)
     )
-    rows = list(session.execute(statement).scalars())
+    found = [session.get(Completion, tuple(key)) for key in session.execute(statement)]
+    rows = [row for row in found if row is not None]
     for row in rows:
         row.state, row.lease_owner, row.lease_epoch = "leased", worker_id, row.lease_epoch + 1
         row.lease_until = now + timedelta(seconds=LEASE_SECONDS)

@@ -19,11 +19,10 @@ from connectors.engine import choices
 from connectors.engine.answers import Answer
 from connectors.engine.declared import Lookup
 from connectors.engine.findings import EngineError
-from connectors.errors import Unfit
+from connectors.errors import Unfit, finding
 from connectors.lookups.tables import CHOICE_LIST, ChoiceList
 from kernel import documents, ids
 from kernel.database import reading, store_now, write
-from kernel.errors import NotFound
 
 MAX_KEPT = 60  # lists of one connection
 AGAIN = timedelta(minutes=1)  # a list that could not be read is asked for again after this
@@ -61,7 +60,7 @@ def find(
         opened = connections.open_connection(connection)
         lookup = opened.connector.lookups.get(key)
         if lookup is None:
-            raise NotFound
+            raise unknown(key)
         asked_for = _asked_for(opened, lookup, given, search)
         digest = _digest(opened, lookup, asked_for)
         kept = _kept(session, organization_id, connection_id, key, digest)
@@ -69,6 +68,13 @@ def find(
     if kept is None or refresh or not is_fresh:
         kept = _refresh(opened, lookup, asked_for, digest)
     return _page(kept, "" if lookup.searches else search, cursor, limit)
+
+
+def unknown(key: str) -> Unfit:
+    """Return the refusal of a list of choices that the connection's app does not have."""
+    shown = key[:60]
+    zh, en = f"这个应用没有可选项“{shown}”", f"This app has no choices called “{shown}”"
+    return Unfit([finding("/lookup", zh, en)])
 
 
 def _asked_for(opened: Open, lookup: Lookup, given: Mapping[str, Any], search: str) -> Any:

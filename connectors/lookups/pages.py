@@ -8,11 +8,11 @@ from flask import request
 
 from connectors import connections
 from connectors.engine import loader
-from connectors.lookups import asking
+from connectors.lookups import asking, lookups
 from connectors.pages.drawing import blueprint, draw
 from identity.guard import principal, require
 from kernel.database import reading
-from kernel.errors import NotFound, Problem
+from kernel.errors import Problem
 
 _FIELD = re.compile(r"[a-z0-9._-]{1,80}")
 
@@ -27,7 +27,7 @@ def show_lookup(connection_id: str, lookup_key: str) -> Any:
     connector = loader.library().get(connection.connector_key)
     lookup = connector.lookups.get(lookup_key) if connector else None
     if lookup is None:
-        raise NotFound
+        raise lookups.unknown(lookup_key)
     field = request.args.get("field", "")
     query = {name: value for name, value in request.args.items() if name.startswith("input.")}
     values: dict[str, Any] = {

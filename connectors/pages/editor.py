@@ -16,6 +16,7 @@ from connectors import (
     flow_trees,
     flows,
     mapping_rows,
+    ready_maps,
 )
 from connectors.engine import loader
 from connectors.errors import Unfit
@@ -127,6 +128,8 @@ def _act(document: dict[str, Any], deed: str) -> int | None:
         flow_editing.add_way(document, at)
     elif verb == "unway" and _is_place(way):
         flow_editing.remove_way(document, at, int(way))
+    elif verb == "ready":
+        ready_maps.fill(document, at)
     elif verb != "apply":
         return None
     return at
@@ -280,6 +283,7 @@ def _step(document: dict[str, Any], place: flow_trees.Place, schema: Any) -> dic
         "parts": flow_forms.condition_parts(step.get("when")),
         "durations": {name: durations.parts(step.get(name)) for name in _DURATIONS},
         "lists": _lists(step, number),
+        "ready": ready_maps.for_step(document, step),
         "offers": field_paths.offers(document, number, schema),
     }
 

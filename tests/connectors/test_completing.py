@@ -1,4 +1,4 @@
-"""Events that say little become whole: asked for once, in their order, or set aside with a reason."""
+"""Events that say little become whole: asked for once, in order, or set aside with a reason."""
 
 import json
 from types import SimpleNamespace

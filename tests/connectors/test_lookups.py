@@ -8,6 +8,7 @@ from factories.identity import bearer, make_api_key, make_member, make_organizat
 
 from connectors.engine import check_lookups, choices, loader
 from connectors.engine.check import Folder
+from connectors.errors import Unfit
 from connectors.lookups import lookups
 from connectors.lookups.tables import ChoiceList
 from identity.tables import Organization
@@ -116,7 +117,7 @@ def test_a_stranger_finds_nothing(erp):
         stranger = make_organization(session).id
     with pytest.raises(NotFound):
         lookups.find(stranger, erp.connection, "customers", {})
-    with pytest.raises(NotFound):
+    with pytest.raises(Unfit):
         lookups.find(erp.owner, erp.connection, "nothing", {})
 
 
