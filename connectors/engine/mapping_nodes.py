@@ -277,6 +277,7 @@ class Reader:
             )
             return Const(None)
         unknown = table.get("unknown", "fail")
+        unknown = "fail" if unknown == "park" else unknown
         if unknown not in ("fail", "keep"):
             unknown = self.read(unknown, at, roots, depth)
         return CodeTable(dict(table["table"]), self.read(table["of"], at, roots, depth), unknown)
