@@ -132,7 +132,9 @@ class _Run:
             if node.path is not None:  # most leaves are a plain path, and lists have thousands
                 value: Any = activation
                 for step in node.path.steps:
-                    if type(value) is dict or (type(value) is list and type(step) is int):
+                    if type(value) is dict:
+                        value = value[step]
+                    elif type(value) is list and isinstance(step, int):
                         value = value[step]
                     else:
                         value = resolve(node.path, activation)

@@ -4,6 +4,7 @@ from connectors.completing import pages as completing
 from connectors.lookups import pages as lookups
 from connectors.pages import (
     approvals,
+    canvas,
     connections,
     consents,
     editor,
@@ -18,6 +19,7 @@ from connectors.pages.drawing import blueprint
 __all__ = [
     "approvals",
     "blueprint",
+    "canvas",
     "completing",
     "connections",
     "consents",

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from flask_babel import gettext
 
+from connectors import ready_maps
 from connectors.engine import loader
 from connectors.engine.connector import Connector
 from connectors.lookups.forms import lookup_of
@@ -72,6 +73,7 @@ def draw(
         as_pairs=lambda choices: [(one, one) for one in choices],
         app_of=app_of,
         lookup_of=lookup_of,
+        ready_map_of=ready_maps.for_step,
         **values,
     )
     return make_response(page, problem.status if problem else 200)
