@@ -132,7 +132,7 @@ class _Run:
             if node.path is not None:  # most leaves are a plain path, and lists have thousands
                 value: Any = activation
                 for step in node.path.steps:
-                    if type(value) is dict:
+                    if type(value) is dict:  # noqa: SIM114 - a type checker reads no more
                         value = value[step]
                     elif type(value) is list and isinstance(step, int):
                         value = value[step]
