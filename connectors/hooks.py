@@ -22,6 +22,7 @@ from connectors import (
 from connectors.completing import claims as completing_claims
 from connectors.completing import completions, planning, turns
 from connectors.completing import pages as completing
+from connectors.drifting import drifts, watching
 from connectors.pages import reconciliations as missing_events
 from identity import audit, suspensions
 from kernel import queue
@@ -42,6 +43,7 @@ audit.name_actions(
         "connection.revoked": N_("disconnected an app"),
         "connection.given": N_("said what AI assistants may do in an app"),
         "assistant.called": N_("used an app as an AI assistant"),
+        "connection.drifts_seen": N_("looked at how an app departs from its connector"),
         "completion.retried": N_("fetched an event's content again"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "poll.stopped": N_("stopped asking an app for what is new"),
@@ -72,6 +74,7 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if routing.plan not in fan_out.ROUTERS:
         fan_out.ROUTERS.append(routing.plan)
     _install_completing()
+    _install_drifting()
     if conditions.LANGUAGE not in webhook_conditions.LANGUAGES:
         webhook_conditions.LANGUAGES.append(conditions.LANGUAGE)
     if flows.receivers not in event_types.RECEIVERS:
@@ -114,3 +117,11 @@ def _install_completing() -> None:
         source_pages.CARDS.append(completing.card)
     if all(sweep.name != "connectors.completing" for sweep in queue.SWEEPS):
         queue.SWEEPS.append(queue.Sweep("connectors.completing", completions.sweep))
+
+
+def _install_drifting() -> None:
+    """Add what notices where apps depart from their connectors."""
+    if watching.plan not in fan_out.ROUTERS:
+        fan_out.ROUTERS.append(watching.plan)
+    if all(sweep.name != "connectors.drifts" for sweep in queue.SWEEPS):
+        queue.SWEEPS.append(queue.Sweep("connectors.drifts", drifts.sweep))

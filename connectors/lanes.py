@@ -16,6 +16,7 @@ from functools import partial
 from connectors import asking, parted, tokens
 from connectors.asking import IN_FLIGHT
 from connectors.connections import Open
+from connectors.drifting import watching
 from connectors.engine import answers, requests
 from connectors.landings import Landing
 from connectors.stepping import Call
@@ -299,20 +300,13 @@ def _read(
     part: Sequence[tuple[Call, http.Request]],
     outcomes: Iterable[http.Response | http.Failure],
 ) -> list[Landing]:
-    return [
-        Landing(
-            call,
-            answers.read(
-                ready.connector,
-                call.step.action or "",
-                outcome,
-                attempt_no=call.moving.attempt_count + 1,
-            ),
-            outcome,
-            ready.secrets,
-        )
-        for (call, _), outcome in zip(part, outcomes, strict=True)
-    ]
+    landed = []
+    for (call, _), outcome in zip(part, outcomes, strict=True):
+        action_key, attempt_no = call.step.action or "", call.moving.attempt_count + 1
+        answer = answers.read(ready.connector, action_key, outcome, attempt_no=attempt_no)
+        watching.answer(ready, action_key, answer)
+        landed.append(Landing(call, answer, outcome, ready.secrets))
+    return landed
 
 
 _GONE = {

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -62,6 +62,7 @@ class Answer:
     say: Say | None = None
     detail: str = ""
     is_duplicate: bool = False
+    is_drift: bool = False  # it does not fit what the manifest promises
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,10 +325,11 @@ def _success(shape: Shape, facts: Mapping[str, Any], *, is_json: bool) -> Answer
     if not drift:
         return Answer("ok", output=output)
     words = drift if is_json else f"not JSON; {drift}"
+    told = replace(Answer("ok", output, detail=words[:MAX_DETAIL]), is_drift=is_json)
     if shape.is_read:
-        return Answer("fail", cause="config", say=SENTENCES["config"], detail=words[:MAX_DETAIL])
+        return replace(told, kind="fail", cause="config", say=SENTENCES["config"])
     # The app did the work: repeating it would be worse than an answer we only half understand.
-    return Answer("ok", output=output, detail=words[:MAX_DETAIL])
+    return told
 
 
 def _output(shape: Shape, facts: Mapping[str, Any]) -> tuple[Any, str]:

@@ -1,6 +1,7 @@
 """The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
 from connectors.completing import pages as completing
+from connectors.drifting import pages as drifts
 from connectors.lookups import pages as lookups
 from connectors.pages import (
     approvals,
@@ -23,6 +24,7 @@ __all__ = [
     "completing",
     "connections",
     "consents",
+    "drifts",
     "editor",
     "flows",
     "library",

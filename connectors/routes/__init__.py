@@ -3,6 +3,7 @@
 from flask import Blueprint
 
 from connectors.completing import routes as completions
+from connectors.drifting import routes as drifts
 from connectors.lookups import routes as lookups
 from connectors.routes import (
     approvals,
@@ -15,6 +16,17 @@ from connectors.routes import (
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-PARTS = (library, connections, completions, lookups, polls, reconciliations, flows, runs, approvals)
+PARTS = (
+    library,
+    connections,
+    completions,
+    drifts,
+    lookups,
+    polls,
+    reconciliations,
+    flows,
+    runs,
+    approvals,
+)
 for part in PARTS:
     blueprint.register_blueprint(part.blueprint)
