@@ -9,10 +9,10 @@ from flask import Blueprint, Response, make_response, redirect, render_template,
 from flask_babel import gettext
 
 from connectors import ready_maps
-from connectors.drifting import cards
 from connectors.engine import loader
 from connectors.engine.connector import Connector
 from connectors.lookups.forms import lookup_of
+from connectors.pages import drift_card
 from kernel.errors import N_, FieldError, NotFound, Problem
 
 blueprint = Blueprint("connectors_pages", "connectors", template_folder="templates")
@@ -74,7 +74,7 @@ def draw(
         form=request.form,
         as_pairs=lambda choices: [(one, one) for one in choices],
         app_of=app_of,
-        drift_card=cards.card,
+        drift_card=drift_card.card,
         lookup_of=lookup_of,
         ready_map_of=ready_maps.for_step,
         **values,
