@@ -21,7 +21,7 @@ def for_step(document: Mapping[str, Any], step: Mapping[str, Any]) -> ReadyMap |
 
 def offered(connector_key: str, action_key: str) -> list[ReadyMap]:
     """Return the mappings that lead to an action."""
-    connector = loader.library().get(connector_key)
+    connector = loader.known(connector_key)
     if connector is None:
         return []
     return [one for one in connector.maps.values() if one.action == action_key]

@@ -11,8 +11,10 @@ import catalog.tables
 import connectors.completing.tables
 import connectors.drifting.tables
 import connectors.hooks
+import connectors.incidents.tables
 import connectors.lookups.tables
 import connectors.pages
+import connectors.publishing.tables
 import connectors.routes
 import connectors.tables
 import identity.guard
@@ -49,6 +51,8 @@ TABLES = (
     connectors.lookups.tables,
     connectors.completing.tables,
     connectors.drifting.tables,
+    connectors.incidents.tables,
+    connectors.publishing.tables,
     marketplace.tables,
 )
 

@@ -22,7 +22,7 @@ SHOWN = 20
 def card(source: Source, problem: Problem | None) -> str:  # noqa: ARG001 - as other cards are
     """Draw the card; nothing for a source none of whose events are completed."""
     triggers = planning.watched().get(source.connector_key or "")
-    connector = loader.library().get(source.connector_key or "")
+    connector = loader.known(source.connector_key or "")
     if not triggers or connector is None or source.state == "closed":
         return ""
     organization_id = source.organization_id

@@ -96,7 +96,7 @@ def take(one: Held) -> None:
 
 def _outcome(one: Held) -> Outcome:
     row = one.row
-    connector = loader.library().get(row.connector_key)
+    connector = loader.known(row.connector_key)
     trigger = connector.triggers.get(row.trigger_key) if connector else None
     if connector is None or trigger is None:
         return Outcome(problem=_problem("config", GONE))

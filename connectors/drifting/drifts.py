@@ -65,7 +65,7 @@ def _of_source(session: Session, one: Passing) -> tuple[str | None, Connector | 
     source = session.get(Source, (one.organization_id, one.source_id))
     if source is None or not source.connector_key:
         return None, None
-    return source.connection_id, loader.library().get(source.connector_key)
+    return source.connection_id, loader.known(source.connector_key)
 
 
 def _trigger_of(connector: Connector | None, event_type: str) -> Any:

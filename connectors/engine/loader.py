@@ -1,7 +1,7 @@
 """The library: connector folders read once, checked against the manifest's contract, and frozen."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -51,9 +51,21 @@ def library() -> Mapping[str, Connector]:
     return MappingProxyType({folder.name: load(folder) for folder in folders})
 
 
+# Asked for connectors that stand elsewhere: those that vendors published, by key and version.
+SHELVES: list[Callable[[str], Connector | None]] = []
+ELSEWHERE = "@"  # stands in their keys, and in none of the library's
+
+
+def known(key: str | None) -> Connector | None:
+    """Return a connector of the library or of a vendor; None when there is none."""
+    if key and ELSEWHERE in key:
+        return next((one for shelf in SHELVES if (one := shelf(key)) is not None), None)
+    return library().get(key or "")
+
+
 def find(key: str) -> Connector:
-    """Return one connector of the library; raises NotFound."""
-    connector = library().get(key)
+    """Return one connector of the library or of a vendor; raises NotFound."""
+    connector = known(key)
     if connector is None:
         raise NotFound(detail=N_("There is no connector %(key)s"), key=key)
     return connector

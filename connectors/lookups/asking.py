@@ -14,7 +14,7 @@ def choices_for(
     organization_id: str, connection: Any, key: str, query: Mapping[str, str]
 ) -> Choices:
     """Return the choices that the parameters of an address ask for."""
-    connector = loader.library().get(connection.connector_key)
+    connector = loader.known(connection.connector_key)
     lookup = connector.lookups.get(key) if connector else None
     given = _given(lookup.input if lookup else {}, query)
     limit = query.get("limit", "")

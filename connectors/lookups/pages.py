@@ -24,7 +24,7 @@ def show_lookup(connection_id: str, lookup_key: str) -> Any:
     who = principal()
     with reading(who.organization_id) as session:
         connection = connections.find(session, who.organization_id, connection_id)
-    connector = loader.library().get(connection.connector_key)
+    connector = loader.known(connection.connector_key)
     lookup = connector.lookups.get(lookup_key) if connector else None
     if lookup is None:
         raise lookups.unknown(lookup_key)

@@ -2,6 +2,7 @@
 
 from connectors.completing import pages as completing
 from connectors.drifting import pages as drifts
+from connectors.incidents import pages as incidents
 from connectors.lookups import pages as lookups
 from connectors.pages import (
     approvals,
@@ -16,6 +17,7 @@ from connectors.pages import (
     runs,
 )
 from connectors.pages.drawing import blueprint
+from connectors.publishing import pages as publishing
 
 __all__ = [
     "approvals",
@@ -27,9 +29,11 @@ __all__ = [
     "drifts",
     "editor",
     "flows",
+    "incidents",
     "library",
     "lookups",
     "polls",
+    "publishing",
     "reconciliations",
     "runs",
 ]

@@ -4,7 +4,9 @@ from flask import Blueprint
 
 from connectors.completing import routes as completions
 from connectors.drifting import routes as drifts
+from connectors.incidents import routes as incidents
 from connectors.lookups import routes as lookups
+from connectors.publishing import routes as publishing
 from connectors.routes import (
     approvals,
     connections,
@@ -27,6 +29,8 @@ PARTS = (
     flows,
     runs,
     approvals,
+    incidents,
+    publishing,
 )
 for part in PARTS:
     blueprint.register_blueprint(part.blueprint)
