@@ -14,6 +14,7 @@ from connectors import (
     flow_trees,
     flows,
     mapping_rows,
+    ready_maps,
 )
 from connectors.editing import one_step, picking, trials
 from connectors.editing.matching import Proposal
@@ -154,6 +155,8 @@ def act(document: dict[str, Any], deed: str, chosen: Sequence[Proposal] = ()) ->
         flow_editing.add_way(document, at)
     elif verb == "unway" and _is_place(part):
         flow_editing.remove_way(document, at, int(part))
+    elif verb == "ready":
+        ready_maps.fill(document, at)
     elif verb != "apply":
         return None
     return at
