@@ -8,8 +8,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import catalog.pages
 import catalog.routes
 import catalog.tables
+import connectors.completing.tables
+import connectors.drifting.tables
 import connectors.hooks
 import connectors.incidents.tables
+import connectors.lookups.tables
 import connectors.pages
 import connectors.publishing.tables
 import connectors.resting.tables
@@ -51,6 +54,9 @@ TABLES = (
     connectors.resting.tables,
     connectors.stages.tables,
     connectors.stores.tables,
+    connectors.lookups.tables,
+    connectors.completing.tables,
+    connectors.drifting.tables,
     connectors.incidents.tables,
     connectors.publishing.tables,
     marketplace.tables,

@@ -1,5 +1,4 @@
-"""The tables of an event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt,
-BulkReplay.
+"""An event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt, BulkReplay.
 
 Beside them who looks after endpoints from outside: PortalLink, PortalVisit; what an organization
 may send and has sent: Quota, Usage, Backlog, Refusals. And one of the hub itself: Worker. How long
@@ -27,9 +26,6 @@ from kernel.tenancy import Owned
 _BY_CAUSE = ("organization_id", "endpoint_id", "last_problem", "last_status")
 
 
-FOR_TESTING = "environment = 'test'"
-
-
 def partial(name: str, *columns: str, where: str) -> Index:
     """An index over the few rows that still need work, so that it stays small on both databases."""
     condition = text(where)
@@ -39,7 +35,7 @@ def partial(name: str, *columns: str, where: str) -> Index:
 class Source(Owned, table=True):
     """A URL where events come in, with the way it proves who sent them."""
 
-    __table_args__ = (partial("ix_source_in_test", "organization_id", where=FOR_TESTING),)
+    __table_args__ = (partial("ix_source_test", "organization_id", where="environment = 'test'"),)
 
     name: str
     # The path token is a secret: the digest finds the row, the sealed copy shows the URL again.

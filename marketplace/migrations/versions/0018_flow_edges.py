@@ -7,7 +7,7 @@ from alembic import op
 from kernel import columns
 
 revision = "0018"
-down_revision = "0021"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
@@ -143,11 +143,11 @@ def _stages() -> None:
         made = sa.Column("environment", text(), nullable=False, server_default="live")
         op.add_column(table, made)
     op.add_column("flow_version", sa.Column("written", columns.Document(), nullable=True))
-    _partial("ix_source_in_test", "source", ["organization_id"], "environment = 'test'")
+    _partial("ix_source_test", "source", ["organization_id"], "environment = 'test'")
 
 
 def downgrade() -> None:
-    op.drop_index("ix_source_in_test", "source")
+    op.drop_index("ix_source_test", "source")
     op.drop_column("flow_version", "written")
     for table in ("connection", "flow_version", "source"):
         op.drop_column(table, "environment")
