@@ -30,7 +30,7 @@ def meet(moving: "Moving", step: Planned) -> None:
     note = moving.note()
     if note.state == "succeeded":
         _pass(moving, step, note)
-    elif note.state == "skipped" and not note.is_new:
+    elif note.state == "skipped":
         _drop_deeds(moving, note)
         moving.end_here("not_come", NOT_COME)
     else:

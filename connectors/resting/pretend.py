@@ -38,6 +38,8 @@ def act(moving: "Moving", stage: Stage) -> None:
     rests = moving.state in ("due", "waiting") and not moving.is_over
     if rests and moving.step.kind in ("wait", "call"):
         note, kind = moving.note(), moving.step.kind
+        if kind == "wait" and moving.state == "waiting":  # what came did not fit: no other comes
+            note.output = {**note.output, "ended_at": clock.now().isoformat()}
         moving.state, moving.cause, moving.say = "leased", None, None
         if kind == "wait":
             moving.seen[moving.position] = _arrived(moving, note, stage)

@@ -8,7 +8,7 @@ from factories.connectors import ready, runs, settle, start_runs, steps, vendor
 from factories.ways import branch, die_often, each, open_works, send, texts
 from factories.webhooks import make_event
 
-from connectors import flows, lanes, recovery, run_records
+from connectors import flows, lanes, recovery, rehearsals, run_records
 from connectors.resting import meeting, waits
 from connectors.resting.tables import ARRIVAL, AWAITED, WAIT
 from kernel import clock
@@ -296,3 +296,12 @@ def test_the_run_that_waits_holds_its_lane_and_is_freed_in_it(database, app_vend
     arrive(works, no="7", carrier="甲")
     settle()
     assert texts(app_vendor) == ["true 甲", "true 乙"]
+
+
+def test_trying_a_flow_out_ends_when_the_sample_does_not_fit():
+    """A rehearsal once looked for a fitting event for ever."""
+    document = {
+        "trigger": {"event": "order.paid", "version": None},
+        "steps": [wait(when='${awaited.data.carrier == "没有"}', at_deadline="end")],
+    }
+    assert rehearsals.rehearse(document, {"data": {"no": "7"}}).state == "skipped"
