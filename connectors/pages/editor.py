@@ -1,6 +1,6 @@
 """The editor of a flow: a list of steps as a form, and the same document as YAML."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +17,7 @@ from connectors import (
     ready_maps,
 )
 from connectors.editing import one_step, picking, trials
+from connectors.editing.matching import Proposal
 from connectors.engine import loader
 from connectors.errors import Unfit
 from connectors.pages.drawing import blueprint, draw, go
@@ -52,13 +53,15 @@ def save_flow(flow_id: str) -> Any:
     """Save what the form says, do what its button asks, and show the list again."""
     who, deed = principal(), request.form.get("do", "save")
     try:
-        with transaction(who.organization_id) as session:
+        # reading the form and looking for proposals takes its time, and changes nothing
+        with reading(who.organization_id) as session:
             known = connections.connectors_by_id(session, who.organization_id)
             document = flow_editing.read_form(request.form, known)
             flow = flows.find(session, who.organization_id, flow_id)
             keep(document, flows.document_of(session, flow))
             fill_trigger(document)
-            place = act(session, flow, document, deed)
+            place = act(document, deed, chosen(session, flow, document, deed))
+        with transaction(who.organization_id) as session:
             revision = request.form.get("revision", type=int)
             if request.form.get("name", "").strip():
                 flows.rename(session, who.organization_id, flow_id, request.form["name"])
@@ -125,11 +128,11 @@ def save_yaml(flow_id: str) -> Any:
     return draw("flow_yaml.html", flow=flow, text=text, problems=shown, is_saved=True)
 
 
-def act(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> int | None:
+def act(document: dict[str, Any], deed: str, chosen: Sequence[Proposal] = ()) -> int | None:
     """Do what a button of the form asks with a step; returns the step to look at.
 
     `add:action@2/0:1` puts an action into a list of step 2, in front of its second one;
-    `match:3` fills what is sure to fit, `match:3/customer.name` one field.
+    `match:3` fills what is `chosen` of the proposals.
     """
     verb, _, rest = deed.partition(":")
     if verb == "add":
@@ -147,7 +150,7 @@ def act(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> in
         flow_editing.remove_step(document, at)
         return max(0, at - 1)
     if verb == "match":
-        _match(session, flow, document, at, part)
+        one_step.take_over(document, at, chosen)
     elif verb == "way":
         flow_editing.add_way(document, at)
     elif verb == "unway" and _is_place(part):
@@ -159,14 +162,22 @@ def act(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> in
     return at
 
 
-def _match(session: Session, flow: Flow, document: dict[str, Any], at: int, target: str) -> None:
-    """Take over what is proposed for a field, or everything that is sure."""
+def chosen(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> list[Proposal]:
+    """Return the proposals that a button takes over; [] for every other button.
+
+    `match:3` means those that are sure, `match:3/*` all of them, `match:3/customer.name` one.
+    """
+    verb, _, rest = deed.partition(":")
+    number, _, target = rest.partition("/")
     places = flow_trees.walk(document)
-    if at >= len(places):
-        return
-    found = View(session, flow, document).proposals(at, places[at].step)
-    chosen = [one for one in found if (one.target == target if target else one.is_sure)]
-    one_step.take_over(document, at, chosen)
+    if verb != "match" or not _is_place(number) or int(number) >= len(places):
+        return []
+    view = View(session, flow, document)
+    return [
+        one
+        for one in view.proposals(int(number), places[int(number)].step)
+        if (target in ("*", one.target) if target else one.is_sure)
+    ]
 
 
 def _is_place(text: str) -> bool:
@@ -179,10 +190,16 @@ def keep(document: dict[str, Any], before: dict[str, Any]) -> None:
     for place in flow_trees.walk(document):
         step, old = place.step, known.get(place.step["key"], {})
         _keep_words(step, old)
+        if step["kind"] == "call" and old.get("flow") == step["flow"] and old.get("version"):
+            step["version"] = old["version"]
+        if step["kind"] == "store" and "limit" in old:
+            step["limit"] = old["limit"]
         ways = {way["key"]: way for way in old.get("ways") or ()}
         for way in step.get("ways") or ():
             _keep_words(way, ways.get(way["key"], {}))
-    if before["trigger"].get("source"):
+    if before.get("environments"):
+        document["environments"] = before["environments"]
+    if before["trigger"].get("source") and "kind" not in document["trigger"]:
         document["trigger"]["source"] = before["trigger"]["source"]
 
 
@@ -221,11 +238,12 @@ def _draw(
 ) -> Response:
     view = View(session, flow, document)
     common = view.common(problem)
-    steps = view.steps()
-    every = list(_flat(steps))
+    steps, caught = view.steps(), view.caught()
+    every = list(_flat([*steps, *caught]))
     return draw(
         "flow_edit.html",
         steps=steps,
+        caught=caught,
         picker=view.picker(every, common["trigger_offers"]),
         picks=[picking.key_of(one) for one in common["trigger_offers"]],
         **common,
