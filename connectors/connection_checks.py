@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors import connections, masking, tokens
+from connectors.budgets import taking
 from connectors.connections import Open
 from connectors.engine import answers, requests
 from connectors.engine.answers import Answer
+from connectors.health import counts
 from connectors.tables import Connection
 from kernel import clock, http
 from kernel.database import reading, transaction
@@ -60,7 +62,11 @@ def _call(ready: Open) -> Answer:
         )
     except requests.CannotBuild as cannot:
         return Answer(kind="fail", cause=cannot.cause, say=cannot.say)
-    return answers.read_lifecycle(ready.connector, STEP, http.send(request))
+    taking.charge(ready, waits=False)
+    outcome = http.send(request)
+    answer = answers.read_lifecycle(ready.connector, STEP, outcome)
+    counts.note(ready, answer, outcome)
+    return answer
 
 
 def _problem(answer: Answer, secrets: tuple[str, ...]) -> Mapping[str, Any] | None:

@@ -14,8 +14,10 @@ from dataclasses import replace
 
 from connectors import asking, tokens
 from connectors.asking import IN_FLIGHT
+from connectors.budgets import pacing
 from connectors.connections import Open
 from connectors.engine import answers, requests
+from connectors.health import counts
 from connectors.landings import Landing
 from connectors.stepping import Call
 from kernel import http, log
@@ -144,6 +146,7 @@ def is_light(lane: Lane) -> bool:
         and len(calls) <= IN_FLIGHT
         and not tokens.has_token(connection)
         and not connection.connector.finds
+        and not pacing.has_budgets(connection)
     )
 
 
@@ -231,6 +234,8 @@ def _carry(
 
 def _without_token(call: Call, connection: Open, lost: tokens.NoToken) -> Landing:
     answer = lost.answer
+    if lost.wait is not None:
+        return pacing.held(call, lost.wait)
     if answer.kind == "retry" and not lost.is_busy:
         # each run climbs its own ladder, so that one whose token never comes stops some day
         after = answers.retry_after(connection.connector, call.moving.attempt_count + 1)
@@ -249,16 +254,30 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landin
         size = _slice.get(lane, IN_FLIGHT)
         part = built[at : at + size]
         at += len(part)
-        if ready.connector.finds:
-            part, landed = asking.ask_first(ready, part)
-            if landed:
-                yield landed
-        started = time.monotonic()
-        outcomes = http.send_all([request for _, request in part], limit=IN_FLIGHT)
-        _learn(lane, size, (time.monotonic() - started) * IN_FLIGHT / max(len(part), IN_FLIGHT))
-        yield _read(ready, part, outcomes)
+        with pacing.paced(ready, part) as (going, held, limit):
+            if held:
+                yield held
+            yield from _send_part(lane, ready, going, size, limit)
     if at < len(built):
         yield [Landing(call) for call, _ in built[at:]]
+
+
+def _send_part(
+    lane: str, ready: Open, part: list[tuple[Call, http.Request]], size: int, limit: int
+) -> Iterator[list[Landing]]:
+    """Send calls that may go now; gives their landings."""
+    if ready.connector.finds and part:
+        part, landed = asking.ask_first(ready, part)
+        if landed:
+            yield landed
+    if not part:
+        return
+    started = time.monotonic()
+    outcomes = http.send_all([request for _, request in part], limit=limit)
+    _learn(lane, size, (time.monotonic() - started) * limit / max(len(part), limit))
+    landings = _read(ready, part, outcomes)
+    pacing.heed(ready, landings)
+    yield landings
 
 
 def _build(
@@ -293,20 +312,15 @@ def _read(
     part: Sequence[tuple[Call, http.Request]],
     outcomes: Iterable[http.Response | http.Failure],
 ) -> list[Landing]:
-    return [
-        Landing(
-            call,
-            answers.read(
-                ready.connector,
-                call.step.action or "",
-                outcome,
-                attempt_no=call.moving.attempt_count + 1,
-            ),
-            outcome,
-            ready.secrets,
+    landings = []
+    for (call, _), outcome in zip(part, outcomes, strict=True):
+        attempt_no = call.moving.attempt_count + 1
+        answer = answers.read(
+            ready.connector, call.step.action or "", outcome, attempt_no=attempt_no
         )
-        for (call, _), outcome in zip(part, outcomes, strict=True)
-    ]
+        counts.note(ready, answer, outcome)
+        landings.append(Landing(call, answer, outcome, ready.secrets))
+    return landings
 
 
 _GONE = {

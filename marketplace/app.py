@@ -8,9 +8,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import catalog.pages
 import catalog.routes
 import catalog.tables
+import connectors.budgets.tables
+import connectors.health.tables
 import connectors.hooks
 import connectors.pages
+import connectors.reconnecting.tables
 import connectors.routes
+import connectors.subscriptions.tables
 import connectors.tables
 import identity.guard
 import identity.hooks
@@ -43,6 +47,10 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.budgets.tables,
+    connectors.health.tables,
+    connectors.reconnecting.tables,
+    connectors.subscriptions.tables,
     marketplace.tables,
 )
 

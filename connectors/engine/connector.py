@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from connectors.engine.call_budgets import CallBudget
 from connectors.engine.findings import Say
 
 EFFECTS = ("read", "create", "update", "upsert", "delete")
@@ -107,6 +108,7 @@ class Http:
     ladder_seconds: tuple[int, ...]
     jitter: float
     bases: Mapping[str, str] = field(default_factory=dict)  # further addresses, by name
+    budgets: tuple[CallBudget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

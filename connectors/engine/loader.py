@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import schemas, signing_in
+from connectors.engine import call_budgets, schemas, signing_in
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -220,6 +220,7 @@ class _Builder:
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
             bases=http.get("bases", {}),
+            budgets=tuple(call_budgets.read(one) for one in http.get("budgets", ())),
         )
 
     def _request(self, request: dict[str, Any]) -> RequestTemplate:
