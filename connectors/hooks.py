@@ -19,6 +19,7 @@ from connectors import (
     spoken,
     triggers_in,
 )
+from connectors.health import counts, expiries, refreshing_threads
 from connectors.pages import reconciliations as missing_events
 from identity import audit, suspensions
 from kernel import queue
@@ -37,6 +38,8 @@ audit.name_actions(
         "connection.consent_begun": N_("went to sign in at an app"),
         "connection.consent_given": N_("came back from signing in at an app"),
         "connection.revoked": N_("disconnected an app"),
+        "connection.paused": N_("paused a connection"),
+        "connection.resumed": N_("resumed a connection"),
         "connection.given": N_("said what AI assistants may do in an app"),
         "assistant.called": N_("used an app as an AI assistant"),
         "poll.started": N_("let the hub ask an app for what is new"),
@@ -91,5 +94,8 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         source_pages.CARDS.append(missing_events.card)
     if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
         queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.counts", counts.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.expiries", expiries.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.refreshing", refreshing_threads.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))

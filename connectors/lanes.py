@@ -17,7 +17,7 @@ from connectors.asking import IN_FLIGHT
 from connectors.budgets import pacing
 from connectors.connections import Open
 from connectors.engine import answers, requests
-from connectors.health import counts
+from connectors.health import counts, pausing
 from connectors.landings import Landing
 from connectors.stepping import Call
 from kernel import http, log
@@ -206,6 +206,10 @@ def _carry(
 ) -> None:
     if connection is None or connection.connection.state == "revoked":
         land([Landing(call, cause="config", say=_GONE) for call in calls])
+        return
+    if connection.connection.paused_at is not None:
+        wait = pausing.LOOK_SECONDS
+        land([Landing(one, cause="paused", say=pausing.PAUSED, wait_seconds=wait) for one in calls])
         return
     if not connection.is_usable:
         problem = connection.connection.problem or {}

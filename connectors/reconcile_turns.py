@@ -46,7 +46,7 @@ def take(turn: Turn) -> None:
         write(partial(reconcile_records.forget, turn=turn), organization_id)
         return
     looking = Looking.at(turn.row, ground.plan, turn.now)
-    if ground.source.is_paused:
+    if ground.source.is_paused or ground.opened.connection.paused_at is not None:
         looking.after_seconds = int(reconciliations.interval_of(turn.row).total_seconds())
     elif not ground.opened.is_usable:
         looking.stop(UNUSABLE, "auth")

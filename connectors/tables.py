@@ -176,7 +176,7 @@ class Run(Owned, table=True):
     lease_until: datetime | None = Field(default=None, sa_type=Moment)
     crash_count: int = 0
     # data | auth | config | down | limit | unknown | quarantined | filtered | refused;
-    # delay | approval: what one that waits rests at
+    # delay | approval: what one that waits rests at; budget | paused: why its call waits
     cause: str | None = None
     say: dict[str, Any] | None = Field(default=None, sa_type=Document)
     detail: str | None = None

@@ -164,6 +164,11 @@ def values_of(connection: Connection, way: Auth, granted: Granted) -> dict[str, 
     }
     if granted.grant_ends_at is not None:
         values["grant_expires_at"] = granted.grant_ends_at
+    if way.authorize is not None:
+        # what nobody uses is renewed all the same, before the app forgets it
+        alive = timedelta(hours=way.keepalive_hours)
+        values["refresh_at"] = now + alive if way.refresh else None
+        values |= {"refresh_failures": 0, "refresh_failed_at": None}
     return values
 
 
@@ -218,6 +223,9 @@ def _store(session: Session, connection: Open, owner: str, granted: Granted) -> 
             token_lease_until=None,
         )
     )
+    if granted.grant_ends_at is not None:
+        row = connection.connection
+        connections.settle_ends(connections.find(session, row.organization_id, row.id))
 
 
 def _one(connection: Open) -> Any:

@@ -34,6 +34,19 @@ _NEWS = (
     ("approval.asked", {"zh": "流程提出审批", "en": "Approval asked for"}, _APPROVAL),
     ("approval.reminded", {"zh": "审批提醒", "en": "Approval still open"}, _APPROVAL),
     (
+        "connection.expiring",
+        {"zh": "连接将到期", "en": "Connection expires soon"},
+        {
+            "connection_id": "con_1",
+            "name": "Orders",
+            "connector_key": "demo-erp",
+            "what": "consent",
+            "ends_at": "2026-12-11T09:30:00+00:00",
+            "days_left": "14",
+            "path": "/connections/con_1",
+        },
+    ),
+    (
         "approval.decided",
         {"zh": "审批已决定", "en": "Approval decided"},
         {**_APPROVAL, "decision": "approved", "by": "Li Wei", "comment": None},

@@ -70,7 +70,7 @@ def _held(opened: Open, part: Sequence[tuple[Call, http.Request]], taken: Taken)
 
 def held(call: Call, wait: Wait) -> Landing:
     """Return what becomes of a call that waits: it was not made, and is no attempt."""
-    return Landing(call, cause="limit", say=wait.say, wait_seconds=wait.seconds)
+    return Landing(call, cause="budget", say=wait.say, wait_seconds=wait.seconds)
 
 
 def heed(opened: Open, landings: Sequence[Landing]) -> None:

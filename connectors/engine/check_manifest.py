@@ -58,8 +58,8 @@ def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
     yield from check_rules("/http/errors", connector.http.errors)
     for name, text in connector.http.bases.items():
         yield from check_text(f"/http/bases/{name}", text, frozenset({"settings"}))
-    for wrong in call_budgets.problems(connector.http.budgets, connector.actions):
-        yield f"/http/budgets{wrong.target}", Problem("", wrong.say)
+    for one in call_budgets.problems(connector.http.budgets, connector.actions):
+        yield f"/http/budgets{one.target}", Problem("", one.say)
     for key, action in connector.actions.items():
         sources = {**settings, "input": action.input, "effect_key": _TEXT}
         place = f"/actions/{key}"

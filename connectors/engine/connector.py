@@ -61,6 +61,7 @@ class Auth:
     at: Mapping[str, Placement] = field(default_factory=dict)  # for a named base: elsewhere
     steps: tuple["TokenStep", ...] = ()  # how a token is had, in one or more requests
     early_seconds: int = 60  # renewed so long before its end
+    keepalive_hours: int = 24  # a consent's token that nobody uses is renewed so often
     sign: Sign | None = None
     authorize: "Authorize | None" = None
     refresh: tuple["TokenStep", ...] = ()
@@ -165,6 +166,7 @@ class Authorize:
     params: Mapping[str, str]
     pkce: bool = True
     client: str = "client_id"  # the parameter that names us
+    issuer: str | None = None  # what the app names itself when it sends a browser back (RFC 9207)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ A process that is killed takes the last seconds' counts with it, never a call.
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -172,3 +173,21 @@ def forget_old(session: Session) -> int:
     """Drop the hours of every organization that nobody looks at any more."""
     old = delete(CONNECTION_HOUR).where(CONNECTION_HOUR.c.hour < clock.now() - KEPT)
     return int(session.connection().execute(old).rowcount)
+
+
+FLUSH_SECONDS, FORGET_SECONDS = 5.0, 3600.0
+_written_at = _forgotten_at = float("-inf")
+
+
+def sweep() -> int:
+    """Write down what was counted here, and drop what is old; returns how many rows."""
+    global _written_at, _forgotten_at
+    now = time.monotonic()
+    if now - _written_at < FLUSH_SECONDS:
+        return 0
+    _written_at = now
+    count = write_down()
+    if now - _forgotten_at > FORGET_SECONDS:
+        _forgotten_at = now
+        write(forget_old)
+    return count

@@ -7,8 +7,11 @@ from connectors.pages import (
     editor,
     flows,
     library,
+    life,
     polls,
     reconciliations,
+    reconnect,
+    reconnect_links,
     runs,
 )
 from connectors.pages.drawing import blueprint
@@ -21,7 +24,10 @@ __all__ = [
     "editor",
     "flows",
     "library",
+    "life",
     "polls",
     "reconciliations",
+    "reconnect",
+    "reconnect_links",
     "runs",
 ]

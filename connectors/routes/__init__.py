@@ -7,11 +7,12 @@ from connectors.routes import (
     connections,
     flows,
     library,
+    life,
     polls,
     reconciliations,
     runs,
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals):
+for part in (library, connections, life, polls, reconciliations, flows, runs, approvals):
     blueprint.register_blueprint(part.blueprint)

@@ -75,6 +75,9 @@ def change_connection(connection_id: str, body: schemas.ConnectionPatch) -> Any:
         level = given.pop("assistant_access", None)
         if level is not None:
             access.give(session, who.organization_id, connection_id, level)
+        if "credentials_end_at" in given:
+            at = given.pop("credentials_end_at")
+            connections.note_end(session, who.organization_id, connection_id, at)
         return connections.change(session, who.organization_id, connection_id, **given)
 
 

@@ -245,7 +245,7 @@ def test_calls_over_the_budget_wait_as_rows_and_are_no_attempts(made, counter):
     assert len(counter.times) == 3
     held = [one for one in rows(Run) if one.state == "waiting"]
     assert len(held) == 2
-    assert {(one.cause, one.attempt_count) for one in held} == {("limit", 0)}
+    assert {(one.cause, one.attempt_count) for one in held} == {("budget", 0)}
     assert "10 a minute" in held[0].say["en"]
     assert "每分钟 10 次" in held[0].say["zh"]
     assert all(one.next_at > clock.now() for one in held)
@@ -429,4 +429,4 @@ def test_the_door_of_tokens_has_a_budget_of_its_own(database, tmp_path, monkeypa
             settle()
             held = next(one for one in rows(Run) if one.state == "waiting")
         assert len(app.to("/token")) == 1
-        assert (held.cause, held.attempt_count) == ("limit", 0)
+        assert (held.cause, held.attempt_count) == ("budget", 0)
