@@ -15,6 +15,10 @@ from sqlmodel import SQLModel
 
 from catalog import event_types, releases
 from connectors import polls
+from connectors.budgets.tables import Allowance
+from connectors.health.tables import ConnectionHour
+from connectors.reconnecting import links
+from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -296,7 +300,31 @@ def _make_flows(session, made: Neighbour) -> None:
     )
     session.add(asked)
     made.secrets.append(password)
+    link, address = links.make(session, owner, shop.id, note=WORD)
+    # held for an owner who has not decided yet
+    link.held_sealed, link.held_account = "sealed", {"id": WORD}
+    made.secrets.append(address.rpartition("/")[2])
+    session.add_all(
+        [
+            Allowance(
+                organization_id=owner, id="bud_1", connector_key="demo-erp", budget_id="api",
+                scope=WORD, full_at=MOMENT,
+            ),
+            ConnectionHour(
+                organization_id=owner, id=f"0000001 {erp.id}"[:40], connection_id=erp.id,
+                hour=MOMENT, ok=1, last_problem={"cause": "data", "say": {"zh": WORD, "en": WORD}},
+            ),
+            VendorHook(
+                organization_id=owner, id=made.ids["source_id"][0], connection_id=shop.id,
+                connector_key="demo-shop", trigger_key="order_paid", input={"repo": WORD},
+                remote_id=WORD,
+            ),
+        ]
+    )  # fmt: skip
+    session.flush()
     made.ids |= {
+        "reconnect_link_id": [link.id],
+        "reconnect_secret": [link.id],
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],

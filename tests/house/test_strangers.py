@@ -79,6 +79,12 @@ PUBLIC = {
         "/portal/endpoints/<endpoint_id>/recover", "/portal/deliveries/<delivery_id>",
         "/portal/deliveries/<delivery_id>/resend",
     },
+    "the address is the leave to renew one connection, once": {
+        "/reconnect/<secret>", "/reconnect/<secret>/authorize",
+    },
+    "members and holders of a link come back here from an app; each is checked by itself": {
+        "/connections/oauth/callback",
+    },
     "what pages are drawn with": {"/assets/<digest>/<path:name>"},
 }  # fmt: skip
 # Where a parameter's name alone does not say whose thing it is.
@@ -89,13 +95,18 @@ MEANING = {
     "/api/v1/apps/<app_key>/install": "app_key",
     "/events-catalogue/<name>": "event_type",
     "/api/v1/event-types/<name>": "event_type",
+    "/reconnect/<secret>": "reconnect_secret",
+    "/reconnect/<secret>/authorize": "reconnect_secret",
     "/archive/events/<event_id>": "archived_event_id",
     "/archive/events/<event_id>/replay": "archived_event_id",
     "/api/v1/archive/events/<event_id>": "archived_event_id",
     "/api/v1/archive/events/<event_id>/replay": "archived_event_id",
 }
 # The address itself is the proof of who may enter: whoever has the neighbour's is the neighbour.
-BEARER = {"/in/<token>", "/invitations/<secret>", "/payloads/<token>", "/portal/enter/<secret>"}
+BEARER = {
+    "/in/<token>", "/invitations/<secret>", "/payloads/<token>", "/portal/enter/<secret>",
+    "/reconnect/<secret>", "/reconnect/<secret>/authorize",
+}  # fmt: skip
 # Until its first release has passed review an app is nowhere but at its vendor's desk.
 IN_REVIEW = {
     "/apps/<key>", "/apps/<key>/install", "/api/v1/apps/<key>", "/api/v1/apps/<app_key>/install",
@@ -136,6 +147,7 @@ BODIES = {
     "connectors_api.flows.change_flow": {"name": "Mine"},
     "connectors_api.runs.edit_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.approvals.decide_approval": {"decision": "approve"},
+    "connectors_api.connection_life.decide_link": {"decision": "drop"},
     "marketplace_api.change_link": {"name": "Mine"},
     "catalog_api.decide_release": {"decision": "approve"},
     "catalog_api.decide_vendor": {"decision": "approve"},
@@ -152,6 +164,7 @@ FORMS = {
     "connectors_pages.save_yaml": {"yaml": "trigger: {event: order.paid}\nsteps: []\n"},
     "connectors_pages.edit_run_input": {"input": "customer: Mine\n"},
     "connectors_pages.decide_approval": {"decision": "approve"},
+    "connectors_pages.decide_reconnect_link": {"decision": "drop"},
     "connectors_pages.restore_flow": {"number": "1"},
     "connectors_pages.try_flow": {"event": "data: {order_no: '1'}\n"},
     "marketplace_pages.change_link": {"name": "Mine", "open_url": "https://example.com/"},
@@ -374,19 +387,20 @@ PLAIN = {
     "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "assistant_access",
     "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause",
     "certificate", "code", "colour", "comment", "condition", "confirmed", "connector",
-    "contact_email", "credit_code", "csrf_token", "cursor", "data", "day", "days", "decision",
-    "description", "detail_days", "do", "done", "email", "event", "event_types", "every_seconds",
-    "expires_at", "fields", "file", "filled", "force", "fresh_effect", "headers", "homepage",
-    "hours", "industry", "input", "is_agreed", "is_confirmed", "is_secret", "kind", "lang",
-    "language", "large_payloads", "level", "limit", "live_days", "logo", "max_endpoints",
-    "max_in_flight", "minutes", "name", "name_en", "name_zh", "natural_key", "number",
-    "occurred_at", "offer", "old_password", "only_failed", "open_url", "order", "ordering",
-    "organization_name", "origins", "output", "overlap_hours", "password", "per_day", "per_minute",
-    "permissions", "private_key", "q", "reason", "rejected_days", "revision", "role", "sample",
-    "schema", "scheme", "scheme_options", "secret", "settings", "signature", "since", "size",
-    "slot", "slug", "sort", "start", "state", "sub_scenario", "subject", "subscriber_name",
-    "template", "title", "title_en", "title_zh", "trigger", "type", "type_from", "type_rules",
-    "type_value", "unknown_types", "until", "url", "value", "version", "view", "weight",
+    "contact_email", "credentials_end_at", "credit_code", "csrf_token", "cursor", "data", "day",
+    "days", "decision", "description", "detail_days", "do", "done", "email", "ends_on", "event",
+    "event_types", "every_seconds", "expires_at", "fields", "file", "filled", "force",
+    "fresh_effect", "headers", "homepage", "hours", "industry", "input", "is_agreed",
+    "is_confirmed", "is_secret", "iss", "kind", "lang", "language", "large_payloads", "level",
+    "limit", "live_days", "logo", "max_endpoints", "max_in_flight", "minutes", "name", "name_en",
+    "name_zh", "natural_key", "note", "number", "occurred_at", "offer", "old_password",
+    "only_failed", "open_url", "order", "ordering", "organization_name", "origins", "output",
+    "overlap_hours", "password", "per_day", "per_minute", "permissions", "private_key", "q",
+    "reason", "rejected_days", "revision", "role", "sample", "schema", "scheme", "scheme_options",
+    "secret", "settings", "signature", "since", "size", "slot", "slug", "sort", "start", "state",
+    "sub_scenario", "subject", "subscriber_name", "template", "title", "title_en", "title_zh",
+    "trigger", "type", "type_from", "type_rules", "type_value", "unknown_types", "until", "url",
+    "value", "version", "view", "weight",
 }  # fmt: skip
 
 
