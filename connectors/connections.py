@@ -297,10 +297,10 @@ def settle_ends(connection: Connection) -> None:
     expiries.settle(connection, way, opened.values.fields)
 
 
-def revoke(
+def check_unused(
     session: Session, organization_id: str, connection_id: str, *, force: bool = False
 ) -> Connection:
-    """Forget a connection's secrets for good; refused while active flows use it, unless forced."""
+    """Return a connection that no active flow uses, or any if forced; raises InUse."""
     connection = find(session, organization_id, connection_id)
     users = [
         flow
@@ -313,6 +313,14 @@ def revoke(
             N_("Pause them or give them another connection first; nothing was changed."),
             names=", ".join(flow.name for flow in users[:5]),
         )
+    return connection
+
+
+def revoke(
+    session: Session, organization_id: str, connection_id: str, *, force: bool = False
+) -> Connection:
+    """Forget a connection's secrets for good; refused while active flows use it, unless forced."""
+    connection = check_unused(session, organization_id, connection_id, force=force)
     connection.state, connection.problem = "revoked", None
     connection.fields_sealed = None
     forget_token(connection)

@@ -21,6 +21,7 @@ from connectors import (
 )
 from connectors.health import counts, expiries, refreshing_threads
 from connectors.pages import reconciliations as missing_events
+from connectors.subscriptions import threads
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -42,6 +43,9 @@ audit.name_actions(
         "connection.resumed": N_("resumed a connection"),
         "connection.given": N_("said what AI assistants may do in an app"),
         "assistant.called": N_("used an app as an AI assistant"),
+        "webhook.ordered": N_("let the hub order an app's webhook"),
+        "webhook.ended": N_("let the hub end an app's webhook"),
+        "webhook.looked": N_("looked whether an app's webhook is there"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "poll.stopped": N_("stopped asking an app for what is new"),
         "flow.created": N_("created a flow"),
@@ -97,5 +101,6 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         queue.SWEEPS.append(queue.Sweep("connectors.counts", counts.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.expiries", expiries.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.refreshing", refreshing_threads.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.subscriptions", threads.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))

@@ -263,6 +263,27 @@ class Reconcile:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribe:
+    """How the hub orders a trigger's webhook from the app by itself."""
+
+    input: Mapping[str, Any]  # schema of what a person tells, such as which repository
+    create: RequestTemplate
+    save: Any  # a mapping document over the answer that gives {id, secret?}
+    delete: RequestTemplate
+    gone: tuple[int, ...]  # statuses that mean "already not there", which is fine
+    list: RequestTemplate | None
+    page: Any  # a mapping document over an answer that gives {items, next}
+    link: str | None  # the parameter of a Link header's next address that names the next page
+    match: Any  # a mapping document over one item that gives {id, url}
+    renew: RequestTemplate | None
+    lasts_hours: int | None  # None: until it is ended
+    topic: str | None  # the app's word for the event, where it is no part of ours
+    sample: Mapping[str, Any]  # one webhook as the app lists it
+    errors: tuple[ErrorRule, ...]
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """What starts a flow: how a delivery is proved and read."""
 
@@ -280,6 +301,7 @@ class Trigger:
     sample: Mapping[str, Any]
     summary: Say | None = None
     reconcile: Reconcile | None = None
+    subscribe: Subscribe | None = None
     confidence: str = "documented"
     source: str | None = None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import call_budgets, schemas, signing_in
+from connectors.engine import call_budgets, schemas, signing_in, subscribing
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -23,6 +23,7 @@ from connectors.engine.connector import (
     LifecycleStep,
     Reconcile,
     RequestTemplate,
+    Subscribe,
     Trigger,
 )
 from connectors.engine.findings import Finding, say
@@ -308,8 +309,16 @@ class _Builder:
             reconcile=self._poll(key, one["poll"])
             if "poll" in one
             else self._reconcile(key, merged.get("reconcile")),
+            subscribe=None if "poll" in one else self._subscribe(key, one),
             **_known(merged),
         )
+
+    def _subscribe(self, key: str, one: dict[str, Any]) -> Subscribe | None:
+        shared = self.defaults.get("trigger", {}).get("subscribe")
+        own = one.get("subscribe", {} if shared else None)
+        stated = None if own is None or own is False else {**(shared or {}), **own}
+        readers = (self._request, self._schema, self._envelope, self._errors)
+        return subscribing.read(key, stated, readers)
 
     def _poll(self, key: str, one: dict[str, Any]) -> Reconcile:
         """Return how an app is asked that sends nothing by itself: the look for objects."""

@@ -100,12 +100,16 @@ def next_page(reconcile: Reconcile, output: Mapping[str, Any]) -> str | None:
 
     Of a Link header only one parameter is taken, never the address: where calls go is fixed.
     """
-    found = output.get("next")
+    return page_named(output.get("next"), reconcile.link)
+
+
+def page_named(found: Any, link: str | None) -> str | None:
+    """Return the name of the next page in what a list said; `link` names a header's parameter."""
     if found in (None, "", False):
         return None
     if isinstance(found, bool) or not isinstance(found, str | int):
         raise Unlisted(say("下一页的标记读不出来", "What names the next page cannot be read"))
-    name = str(found) if reconcile.link is None else _linked(str(found), reconcile.link)
+    name = str(found) if link is None else _linked(str(found), link)
     if name is not None and len(name) > MAX_PAGE_NAME:
         raise Unlisted(say("下一页的标记太长", "What names the next page is too long"))
     return name

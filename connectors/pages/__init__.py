@@ -13,6 +13,7 @@ from connectors.pages import (
     reconnect,
     reconnect_links,
     runs,
+    webhook_card,
 )
 from connectors.pages.drawing import blueprint
 
@@ -30,4 +31,5 @@ __all__ = [
     "reconnect",
     "reconnect_links",
     "runs",
+    "webhook_card",
 ]

@@ -17,6 +17,7 @@ from connectors.pages.drawing import (
     typed,
     typed_under,
 )
+from connectors.subscriptions import turns
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
@@ -147,6 +148,9 @@ def revoke_connection(connection_id: str) -> Any:
     """Forget a connection's secrets; refused while flows that are on use it."""
     who = principal()
     try:
+        with reading(who.organization_id) as session:
+            connections.check_unused(session, who.organization_id, connection_id)
+        turns.end_all(who.organization_id, connection_id)
         with transaction(who.organization_id) as session:
             connections.revoke(session, who.organization_id, connection_id)
             audit.record(session, who, "connection.revoked", connection_id)

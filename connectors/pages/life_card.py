@@ -9,6 +9,7 @@ from sqlmodel import Session
 from connectors.budgets import gauges
 from connectors.health import expiries, looks
 from connectors.reconnecting import links
+from connectors.subscriptions import ordering
 from connectors.tables import Connection
 from kernel.database import store_now
 from kernel.errors import N_
@@ -27,6 +28,17 @@ KINDS = {
     "ok": (N_("went well"), "good"),
     "failed": (N_("failed"), "bad"),
     "waited": (N_("held back here"), "quiet"),
+}
+DEEDS = {
+    "created": N_("set up at the app"),
+    "adopted": N_("found at the app, set up before"),
+    "missing": N_("was missing at the app"),
+    "renewed": N_("renewed"),
+    "replaced": N_("replaced by a new one"),
+    "deleted": N_("deleted at the app"),
+    "double_removed": N_("deleted a second one"),
+    "ghost_removed": N_("deleted one that led nowhere"),
+    "left_to_you": N_("could not be deleted; delete it at the app"),
 }
 TITLE = N_("Calls in the last 24 hours")
 
@@ -58,5 +70,7 @@ def shown(session: Session, connection: Connection) -> dict[str, Any]:
         "call_kinds": KINDS,
         "end_words": expiries.WORDS,
         "links": found,
+        "webhooks": ordering.offers(session, connection),
+        "webhook_deeds": DEEDS,
         "link_states": {one.id: links.state_of(one) for one in found},
     }

@@ -11,8 +11,9 @@ from connectors.routes import (
     polls,
     reconciliations,
     runs,
+    webhooks,
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, life, polls, reconciliations, flows, runs, approvals):
+for part in (library, connections, life, polls, reconciliations, flows, runs, approvals, webhooks):
     blueprint.register_blueprint(part.blueprint)
