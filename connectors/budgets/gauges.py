@@ -43,6 +43,7 @@ def _gauge(budget: CallBudget, row: Allowance | None, now: float) -> Gauge:
     if row is None:
         return Gauge(budget, budget.burst, 0, None, None, 0, 0)
     level = taking.level_of(row, budget)
+    level.mend(now)
     left = level.ready(now)
     seats = [seat for seat in level.seats.values() if seat[1] > now]
     return Gauge(

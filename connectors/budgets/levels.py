@@ -26,6 +26,11 @@ class Level:
     queues: dict[str, float] = field(default_factory=dict)
     seats: dict[str, list[float]] = field(default_factory=dict)
 
+    def mend(self, now: float) -> None:
+        """Let a clock that was set back hold nobody up: a budget is empty, and never less."""
+        self.full_at = min(self.full_at, now + self.budget.burst * self.budget.interval_seconds)
+        self.blocked_until = min(self.blocked_until, now + LONGEST_BLOCK_SECONDS)
+
     def ready(self, now: float) -> int:
         """Return how many calls may go at once now."""
         if self.blocked_until > now:

@@ -233,7 +233,10 @@ def _lock(session: Session, row: Connection, budgets: Sequence[CallBudget]) -> d
         missing = [_new_row(row, ids[one], one, now) for one in sorted(ids.keys() - found.keys())]
         insert_ignore(session, Allowance, missing, ("organization_id", "id"))
         found = _read(session, row.organization_id, ids)
-    return {ids[name].id: level_of(one, ids[name]) for name, one in found.items()}
+    levels = {ids[name].id: level_of(one, ids[name]) for name, one in found.items()}
+    for level in levels.values():
+        level.mend(store_now(session).timestamp())
+    return levels
 
 
 def _read(session: Session, organization_id: str, ids: Iterable[str]) -> dict[str, Any]:

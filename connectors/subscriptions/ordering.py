@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from connectors import connections, triggers_in
-from connectors.engine import loader, schemas, triggers
+from connectors.engine import deliveries, loader, schemas, triggers
 from connectors.engine.connector import Connector, Subscribe, Trigger
 from connectors.errors import NotNow, Unfit, finding
 from connectors.subscriptions.tables import VENDOR_HOOK, VendorHook
@@ -21,7 +21,7 @@ from connectors.tables import Connection, Flow
 from kernel import tenancy
 from kernel.database import store_now
 from kernel.errors import N_, NotFound
-from webhooks import sources
+from webhooks import signing, sources
 from webhooks.tables import SOURCE, Source
 
 NIGHTLY = timedelta(hours=24)
@@ -104,9 +104,18 @@ def order(
     for one in of_connection(session, connection):
         if one.trigger_key == trigger_key and one.input == given and one.state in ALIVE:
             return one
-    opened = triggers_in.open_source(session, connection, trigger_key)
+    filled = _made_up(connector.triggers[trigger_key])
+    opened = triggers_in.open_source(session, connection, trigger_key, filled)
     source = sources.get(session, organization_id, opened.source_id)
     return want(session, connection, source, given)
+
+
+def _made_up(trigger: Trigger) -> dict[str, str]:
+    """Make up the secret that a recipe proves deliveries with, where it asks for one alone."""
+    if not deliveries.uses_recipe(trigger):
+        return {}
+    asked = trigger.verify.get("options", {}).get("secrets", {})
+    return {name: signing.new_secret() for name in asked} if len(asked) == 1 else {}
 
 
 def want(

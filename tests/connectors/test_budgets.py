@@ -190,6 +190,15 @@ def test_a_bucket_holds_its_burst_and_no_more():
     assert level.ready(9_000.0) == 40
 
 
+def test_a_clock_that_was_set_back_holds_nobody_up_for_long():
+    budget = call_budgets.read({"id": "a", "allow": "10/1s", "burst": 10})
+    level = Level(budget, 9_000.0, blocked_until=900_000.0)
+    level.mend(1_000.0)
+    assert level.free_at(1, 1_000.0) <= 1_000.0 + levels.LONGEST_BLOCK_SECONDS
+    level.blocked_until = 0.0
+    assert level.ready(1_001.0) == 10
+
+
 def test_flows_that_wait_share_alike_however_much_each_has():
     budget = call_budgets.read({"id": "a", "allow": "1/1s"})
     level, now = Level(budget, 1_000.0), 1_000.0

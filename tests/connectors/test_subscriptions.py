@@ -9,12 +9,14 @@ from factories.connectors import make_flow, row, rows
 from factories.identity import bearer, make_api_key, make_member, make_organization, sign_in
 
 from connectors import connections
+from connectors.engine import loader
 from connectors.errors import Unfit
+from connectors.lab import mock_vendor, pointing
 from connectors.subscriptions import ordering, turns
 from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Connection
 from identity.tables import Organization
-from kernel import clock, http
+from kernel import clock, http, ids
 from kernel.database import EVERY, reading, transaction, write
 from kernel.settings import settings_override
 from webhooks import sources
@@ -430,3 +432,74 @@ def test_calls_go_where_the_manifest_says_alone(make, vendor, monkeypatch):
     turns.run_all()
     base = row(Connection, desk.connection_id).settings["base_url"]
     assert all(one.startswith(base) for one in asked)
+
+
+# --- the library ---------------------------------------------------------------------------------
+
+
+_LIBRARY = dict(loader.library())
+
+
+def able() -> list[str]:
+    return sorted(
+        key
+        for key, one in loader.library().items()
+        if any(trigger.subscribe for trigger in one.triggers.values())
+    )
+
+
+def test_at_least_six_apps_of_the_library_are_ordered_from():
+    assert {"github", "gitlab", "gitea", "gitee", "woocommerce", "stripe"} <= set(able())
+
+
+@pytest.mark.parametrize("key", able())
+def test_an_app_of_the_library_is_ordered_from_and_sends(database, tmp_path, monkeypatch, key):
+    """Against the stand-in that its own manifest makes: ordered, listed, proved, ended."""
+    made = loader.library()[key]
+    pointed = pointing.pointed(made)
+    monkeypatch.setattr(loader, "library", lambda: {**_LIBRARY, key: pointed})
+    vendors = mock_vendor.serve([key], base_port=0, state_dir=tmp_path)
+    try:
+        port = int(vendors[key].url.rpartition(":")[2])
+        with settings_override(
+            outbound_allow=(f"127.0.0.1:{port}",), base_url="https://hub.example"
+        ):
+            _order_and_end(pointed, vendors[key])
+    finally:
+        vendors.close()
+
+
+def _order_and_end(connector, vendor) -> None:
+    way = connector.auth[0]
+    trigger = next(one for one in connector.triggers.values() if one.subscribe)
+    given = {"owner": "yangfan", "repo": "demo", "project": "yangfan/demo"}
+    given = {n: v for n, v in given.items() if n in trigger.subscribe.input.get("properties", {})}
+    chosen = dict.fromkeys(connector.settings_hosts, vendor.url)
+    with transaction(EVERY) as session:
+        owner = make_organization(session).id
+        made = Connection(
+            organization_id=owner, id=ids.new_id("con"), connector_key=connector.key,
+            name=connector.key, auth=way.id, settings=chosen,
+        )  # fmt: skip
+        secret = dict.fromkeys(way.fields, "example-0123456789")
+        made.fields_sealed = connections.seal(made, "fields_sealed", secret)
+        session.add(made)
+        session.flush()
+        hook_id = ordering.order(session, owner, made.id, trigger.key, given).id
+    turns.run_all()
+    hook = row(VendorHook, hook_id)
+    assert (hook.state, hook.problem) == ("active", None)
+    kept = vendor.app.ledger.run("SELECT * FROM subscription")
+    with reading(EVERY) as session:
+        source = sources.get(session, owner, hook_id)
+        assert [one["url"] for one in kept] == [sources.url_of(source)]
+        assert kept[0]["secret"] == turns._secret_of(source)
+    with clock.shifted(seconds=25 * 3600):
+        turns.run_all()
+    assert [line["did"] for line in row(VendorHook, hook_id).ledger] == ["created"]
+    with transaction(EVERY) as session:
+        ordering.end(session, owner, hook_id)
+    turns.run_all()
+    ended = row(VendorHook, hook_id)
+    assert (ended.state, ended.problem) == ("gone", None)
+    assert vendor.app.ledger.run("SELECT * FROM subscription") == []
