@@ -21,6 +21,7 @@ from connectors import (
 )
 from connectors.health import counts, expiries, refreshing_threads
 from connectors.pages import reconciliations as missing_events
+from connectors.pages import source_ties
 from connectors.subscriptions import threads
 from identity import audit, suspensions
 from kernel import queue
@@ -94,8 +95,7 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
             workers.HOLDERS.append(release)
     if triggers_in.offers not in known_senders.MORE:
         known_senders.MORE.append(triggers_in.offers)
-    if missing_events.card not in source_pages.CARDS:
-        source_pages.CARDS.append(missing_events.card)
+    _add_cards()
     if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
         queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.counts", counts.sweep))
@@ -104,3 +104,10 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         queue.SWEEPS.append(queue.Sweep("connectors.subscriptions", threads.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
+
+
+def _add_cards() -> None:
+    """Put our cards on the page of a source."""
+    for card in (source_ties.card, missing_events.card):
+        if card not in source_pages.CARDS:
+            source_pages.CARDS.append(card)

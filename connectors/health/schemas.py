@@ -33,6 +33,9 @@ class HealthOut(BaseModel):
     held: int = Field(description="Runs that wait before a call, for a budget or a pause.")
     held_until: datetime | None
     days_left: int | None = Field(description="Until something ends that needs a person.")
+    unheard_flows: list[str] = Field(
+        description="Flows that listen to this connection alone, while no source brings its events."
+    )
     hours: list[HourOut] = Field(description="The last 24 hours, the oldest first.")
 
 
@@ -99,3 +102,17 @@ class ExpiringOut(BaseModel):
     ends_at: datetime
     days_left: int
     why: Words
+
+
+class SourceTieIn(Strict):
+    """Which connection a source brings the events of; null: none."""
+
+    connection_id: str | None = Field(max_length=40)
+
+
+class SourceTieOut(BaseModel):
+    """A source and the connection whose events it brings."""
+
+    id: str
+    connection_id: str | None
+    connector_key: str | None

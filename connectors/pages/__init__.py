@@ -13,6 +13,7 @@ from connectors.pages import (
     reconnect,
     reconnect_links,
     runs,
+    source_ties,
     webhook_card,
 )
 from connectors.pages.drawing import blueprint
@@ -31,5 +32,6 @@ __all__ = [
     "reconnect",
     "reconnect_links",
     "runs",
+    "source_ties",
     "webhook_card",
 ]

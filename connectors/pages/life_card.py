@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlmodel import Session
 
+from connectors import source_ties
 from connectors.budgets import gauges
 from connectors.health import expiries, looks
 from connectors.reconnecting import links
@@ -70,6 +71,7 @@ def shown(session: Session, connection: Connection) -> dict[str, Any]:
         "call_kinds": KINDS,
         "end_words": expiries.WORDS,
         "links": found,
+        "unheard": source_ties.unheard(session, connection.organization_id, connection.id),
         "webhooks": ordering.offers(session, connection),
         "webhook_deeds": DEEDS,
         "link_states": {one.id: links.state_of(one) for one in found},

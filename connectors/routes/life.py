@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from connectors import connections, schemas
+from connectors import connections, schemas, source_ties
 from connectors.budgets import gauges
 from connectors.budgets.gauges import Gauge
 from connectors.health import expiries, looks, pausing
@@ -15,6 +15,7 @@ from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, store_now, transaction
 from kernel.web import operation
+from webhooks import intake
 
 blueprint = Blueprint("connection_life", __name__)
 DAYS_AHEAD, MOST_DAYS = 90, 730
@@ -53,10 +54,12 @@ def read_health(connection_id: str) -> Any:
     with reading(who.organization_id) as session:
         connection = connections.find(session, who.organization_id, connection_id)
         found, now = looks.of(session, connection), store_now(session)
-    names = shapes.HealthOut.model_fields.keys() - {"causes", "hours"}
+        unheard = source_ties.unheard(session, who.organization_id, connection_id)
+    names = shapes.HealthOut.model_fields.keys() - {"causes", "hours", "unheard_flows"}
     return {
         **{name: getattr(found, name) for name in names},
         "causes": dict(found.causes),
+        "unheard_flows": [flow.id for flow in unheard],
         "hours": looks.by_hour(found.hours, now),
     }
 
@@ -175,6 +178,24 @@ def decide_link(reconnect_link_id: str, body: shapes.LinkDecisionIn) -> Any:
         action = "reconnect_link.accepted" if accepts else "reconnect_link.dropped"
         audit.record(session, who, action, found.id, detail={"link": reconnect_link_id})
         return found
+
+
+@blueprint.put("/sources/<source_id>/connection")
+@require("sources:write")
+@operation(
+    summary="Tie a source to a connection",
+    body=shapes.SourceTieIn,
+    returns=shapes.SourceTieOut,
+)
+def tie_source(source_id: str, body: shapes.SourceTieIn) -> Any:
+    """Say which connection a source brings the events of; flows that listen to it hear them."""
+    who = principal()
+    with transaction(who.organization_id) as session:
+        found = source_ties.tie(session, who.organization_id, source_id, body.connection_id)
+        detail = {"connection": body.connection_id}
+        audit.record(session, who, "source.tied", source_id, detail=detail)
+    intake.forget()
+    return found
 
 
 def _link(one: ReconnectLink) -> dict[str, Any]:

@@ -497,9 +497,10 @@ def _order_and_end(connector, vendor) -> None:
     with clock.shifted(seconds=25 * 3600):
         turns.run_all()
     assert [line["did"] for line in row(VendorHook, hook_id).ledger] == ["created"]
-    with transaction(EVERY) as session:
-        ordering.end(session, owner, hook_id)
-    turns.run_all()
+    with clock.shifted(seconds=26 * 3600):
+        with transaction(EVERY) as session:
+            ordering.end(session, owner, hook_id)
+        turns.run_all()
     ended = row(VendorHook, hook_id)
     assert (ended.state, ended.problem) == ("gone", None)
     assert vendor.app.ledger.run("SELECT * FROM subscription") == []
