@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from connectors.subscriptions import ordering, turns
+from connectors.subscriptions import claims, ordering, turns
 from kernel import log, queue
 from kernel.database import write
 
@@ -32,7 +32,7 @@ def sweep() -> int:
     if time.monotonic() - _settled_at > SETTLE_SECONDS:
         _settled_at = time.monotonic()
         changed = write(ordering.settle)
-    if (_thread is None or not _thread.is_alive()) and turns.is_any_due():
+    if (_thread is None or not _thread.is_alive()) and claims.is_any_due():
         _thread = threading.Thread(target=_run, name="subscriptions", daemon=True)
         _thread.start()
     return changed

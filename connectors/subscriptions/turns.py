@@ -4,14 +4,12 @@ Before anything is ordered the app's list is read: a worker that died after the 
 record leaves a webhook that is found by its address, and never a second one.
 """
 
-import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
 
-from sqlalchemy import or_, select, text
+from sqlalchemy import select
 from sqlmodel import Session
 
 from connectors import connection_checks, connections, tokens
@@ -20,52 +18,22 @@ from connectors.connections import Open
 from connectors.engine import reconcile, subscribing
 from connectors.engine.answers import Answer
 from connectors.engine.auth import CannotBuild
-from connectors.engine.connector import Subscribe, Trigger
 from connectors.engine.findings import EngineError, say
 from connectors.engine.subscribing import Listed
-from connectors.subscriptions import ordering
-from connectors.subscriptions.tables import VENDOR_HOOK, VendorHook
-from connectors.tables import Connection
-from identity import suspensions
-from kernel import http, ids
+from connectors.subscriptions import claims, ordering, records
+from connectors.subscriptions.claims import Turn
+from connectors.subscriptions.tables import VendorHook
+from kernel import http
 from kernel.database import EVERY, reading, store_now, write
-from kernel.errors import NotFound
 from kernel.settings import settings
-from webhooks import addresses, fillings, sources
-from webhooks.openings import RECIPE
-from webhooks.tables import SOURCE, Source
+from webhooks import addresses
+from webhooks.tables import SOURCE
 
-LEASE_SECONDS = 180
 MOST_PAGES = 10
 MOST_REMOVED = 20  # ghosts and doubles in one turn
-LADDER = (60, 300, 1_800, 7_200, 21_600)
-GIVE_UP_LEAVING = 5  # tries to end a webhook before a person is asked
 _UNUSABLE = say(
     "连接不可用，请先重新连接", "The connection cannot be used; please connect again first"
 )
-_BY_HAND = say(
-    "没能在对方应用里删除这个回调，请到对方应用的回调设置里手动删除",
-    "The webhook could not be ended at the app; please delete it there, under its webhooks",
-)
-
-
-@dataclass
-class Turn:
-    """What a worker holds: the row as it was claimed, with its source as far as it is there."""
-
-    hook: VendorHook
-    owner: str
-    now: datetime
-    opened: Open | None
-    plan: Subscribe | None
-    trigger: Trigger | None
-    url: str = ""
-    secret: str = ""
-    done: list[tuple[str, str | None]] = field(default_factory=list)  # lines for the ledger
-    problem: dict[str, Any] | None = None
-    after_seconds: float | None = None
-    is_last: bool = False  # there will be no later try
-    secret_told: str | None = None  # by the app, of a webhook that was just made
 
 
 class _Stop(Exception):  # noqa: N818 - the turn's problem says why
@@ -75,73 +43,11 @@ class _Stop(Exception):  # noqa: N818 - the turn's problem says why
 def run_all() -> int:
     """Take turns until nothing is due; returns how many. Calls apps: outside transactions."""
     for count in range(1_000):
-        turn = write(_claim)
+        turn = write(claims.claim)
         if turn is None:
             return count
         take(turn)
     return 1_000
-
-
-def is_any_due() -> bool:
-    """Tell whether some order of any organization is due, without writing."""
-    with reading(EVERY) as session:
-        found = select(VENDOR_HOOK.c.id).where(*_due(store_now(session))).limit(1)
-        return session.execute(found).first() is not None
-
-
-def _due(now: datetime) -> tuple[Any, ...]:
-    return (
-        text("vendor_hook.next_at IS NOT NULL"),  # word for word as the partial index has it
-        VENDOR_HOOK.c.next_at <= now,
-        or_(VENDOR_HOOK.c.lease_until.is_(None), VENDOR_HOOK.c.lease_until < now),
-        VENDOR_HOOK.c.organization_id.not_in(suspensions.suspended_ids()),
-    )
-
-
-def _claim(session: Session) -> Turn | None:
-    now = store_now(session)
-    hook: VendorHook | None = session.execute(
-        select(VendorHook)
-        .where(*_due(now))
-        .order_by(VENDOR_HOOK.c.next_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    ).scalar_one_or_none()
-    return None if hook is None else _lease(session, hook, now)
-
-
-def _lease(session: Session, hook: VendorHook, now: datetime) -> Turn:
-    hook.lease_owner = ids.new_id("vht")
-    hook.lease_until = now + timedelta(seconds=LEASE_SECONDS)
-    session.add(hook)
-    session.flush()
-    opened, trigger = _open(session, hook)
-    plan = trigger.subscribe if trigger else None
-    turn = Turn(hook, hook.lease_owner, now, opened, plan, trigger)
-    source = sources.maybe(session, hook.organization_id, hook.id)
-    if source is not None:
-        turn.url, turn.secret = sources.url_of(source), _secret_of(source)
-    return turn
-
-
-def _open(session: Session, hook: VendorHook) -> tuple[Open | None, Trigger | None]:
-    connection = session.get(Connection, (hook.organization_id, hook.connection_id))
-    if connection is None:
-        return None, None
-    try:
-        opened = connections.open_connection(connection)
-    except NotFound:
-        return None, None
-    return opened, opened.connector.triggers.get(hook.trigger_key)
-
-
-def _secret_of(source: Source) -> str:
-    """Return the secret that deliveries are proved with; of a recipe its only value."""
-    from_scheme = sources.secret_of(source)
-    if from_scheme is not None:
-        return from_scheme
-    filled = list(fillings.get(source).values()) if source.scheme == RECIPE else []
-    return filled[0] if len(filled) == 1 else ""
 
 
 def take(turn: Turn) -> None:
@@ -152,13 +58,13 @@ def take(turn: Turn) -> None:
         pass
     except EngineError as lost:
         turn.problem = {"cause": "config", "say": dict(lost.say), "detail": None}
-    write(partial(_record, turn=turn), turn.hook.organization_id)
+    write(partial(records.record, turn=turn), turn.hook.organization_id)
 
 
 def _work(turn: Turn) -> None:
     opened = turn.opened
     if opened is None or turn.plan is None or opened.connection.state == "revoked":
-        _stop(turn, "config", _BY_HAND if turn.hook.state == "leaving" else _UNUSABLE)
+        _stop(turn, "config", records.BY_HAND if turn.hook.state == "leaving" else _UNUSABLE)
     assert opened is not None
     if opened.connection.paused_at is not None:
         turn.after_seconds = 600.0
@@ -326,64 +232,6 @@ def _stop(turn: Turn, cause: str, words: Any) -> NoReturn:
     raise _Stop
 
 
-# --- records -------------------------------------------------------------------------------------
-
-
-def _record(session: Session, turn: Turn) -> None:
-    """Write down what a turn did, unless the row is somebody else's by now."""
-    hook = session.get(VendorHook, (turn.hook.organization_id, turn.hook.id), with_for_update=True)
-    if hook is None or hook.lease_owner != turn.owner or hook.lease_until is None:
-        return
-    now = store_now(session)
-    for did, remote_id in turn.done:
-        ordering.note(hook, did, now, remote_id)
-    hook.remote_id, hook.expires_at = turn.hook.remote_id, turn.hook.expires_at
-    hook.problem, hook.looked_at = turn.problem, now
-    hook.lease_owner = hook.lease_until = None
-    if turn.secret_told:
-        _keep_secret(session, hook, turn.secret_told)
-    if turn.problem is not None:
-        _next_try(hook, turn, now)
-    elif turn.after_seconds is not None:
-        hook.next_at = now + timedelta(seconds=max(1.0, turn.after_seconds))
-    else:
-        _settled(session, hook, now)
-    session.add(hook)
-
-
-def _next_try(hook: VendorHook, turn: Turn, now: datetime) -> None:
-    hook.failure_count += 1
-    if hook.state == "leaving" and (turn.is_last or hook.failure_count >= GIVE_UP_LEAVING):
-        hook.state, hook.next_at = "gone", None
-        hook.problem = {**(turn.problem or {}), "say": dict(_BY_HAND)}
-        ordering.note(hook, "left_to_you", now, hook.remote_id)
-        return
-    step = LADDER[min(hook.failure_count, len(LADDER)) - 1]
-    hook.next_at = now + timedelta(seconds=max(turn.after_seconds or 0.0, step))
-    if hook.state == "wanted" and hook.failure_count >= len(LADDER):
-        hook.state = "stuck"
-
-
-def _settled(session: Session, hook: VendorHook, now: datetime) -> None:
-    hook.failure_count = 0
-    if hook.state == "leaving":
-        hook.state, hook.next_at, hook.remote_id = "gone", None, None
-        sources.close(session, hook.organization_id, hook.id)
-        return
-    hook.state = "active"
-    spread = random.uniform(0.9, 1.0)  # noqa: S311 - spreads load
-    hook.next_at = now + ordering.NIGHTLY * spread
-    if hook.expires_at is not None:
-        hook.next_at = min(hook.next_at, now + (hook.expires_at - now) * 2 / 3)
-
-
-def _keep_secret(session: Session, hook: VendorHook, secret: str) -> None:
-    """Prove deliveries with the secret that the app made from now on."""
-    source = sources.maybe(session, hook.organization_id, hook.id)
-    if source is not None:
-        sources.rotate_secret(session, hook.organization_id, hook.id, secret)
-
-
 def end_all(organization_id: str, connection_id: str) -> list[VendorHook]:
     """End all of a connection's webhooks at the app now, before its credentials are forgotten.
 
@@ -396,7 +244,7 @@ def end_all(organization_id: str, connection_id: str) -> list[VendorHook]:
         turns = []
         for hook in ordering.of_connection(session, connection):
             ordering.end(session, organization_id, hook.id)
-            turns.append(_lease(session, hook, store_now(session)))
+            turns.append(claims.lease(session, hook, store_now(session)))
         return turns
 
     turns = write(claim, organization_id)

@@ -12,7 +12,7 @@ from connectors import connections
 from connectors.engine import loader
 from connectors.errors import Unfit
 from connectors.lab import mock_vendor, pointing
-from connectors.subscriptions import ordering, turns
+from connectors.subscriptions import claims, ordering, records, turns
 from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Connection
 from identity.tables import Organization
@@ -195,7 +195,7 @@ def test_a_crash_after_the_order_makes_no_second_one(make, vendor, monkeypatch, 
             def killed(session, turn):
                 raise ValueError
 
-            patched.setattr(turns, "_record", killed)
+            patched.setattr(records, "record", killed)
             with pytest.raises(ValueError):
                 turns.run_all()
     assert len(vendor.hooks) == 1
@@ -493,7 +493,7 @@ def _order_and_end(connector, vendor) -> None:
     with reading(EVERY) as session:
         source = sources.get(session, owner, hook_id)
         assert [one["url"] for one in kept] == [sources.url_of(source)]
-        assert kept[0]["secret"] == turns._secret_of(source)
+        assert kept[0]["secret"] == claims.secret_of(source)
     with clock.shifted(seconds=25 * 3600):
         turns.run_all()
     assert [line["did"] for line in row(VendorHook, hook_id).ledger] == ["created"]
