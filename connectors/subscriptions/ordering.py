@@ -86,7 +86,8 @@ def order(
     connector = loader.find(connection.connector_key)
     plan = plan_of(connector, trigger_key)
     if plan is None:
-        raise NotFound
+        words = ("这个连接不能设置它的回调", "Its webhook cannot be set up over this connection")
+        raise Unfit([finding("/trigger", *words)])
     if connection.state == "revoked":
         raise NotNow(N_("This connection was disconnected"))
     given = {name: value for name, value in (values or {}).items() if value not in ("", None)}
