@@ -60,8 +60,6 @@ class Connection(Owned, table=True):
     refresh_at: datetime | None = Field(default=None, sa_type=Moment)
     refresh_failures: int = 0
     refresh_failed_at: datetime | None = Field(default=None, sa_type=Moment)  # the first in a row
-    # Tickets that an app pushes to us, as a token's steps read them: {name: text}.
-    tickets_sealed: str | None = None
 
 
 class Flow(Owned, table=True):

@@ -1,7 +1,7 @@
 """The pages of a link to reconnect: for whoever holds it, with or without an account here.
 
 They show whose connection it is and nothing of what is stored. No other site learns the address:
-it is sent along as no referrer, kept by no cache, and works once.
+other sites are sent no referrer, no cache keeps it, and works once.
 """
 
 import functools
@@ -41,7 +41,8 @@ def _quiet(view: Callable[..., Any]) -> Callable[..., Any]:
             page = draw("reconnect_gone.html", problem=problem)
             if problem.retry_after_seconds is not None:
                 page.headers["Retry-After"] = str(problem.retry_after_seconds)
-        page.headers["Referrer-Policy"] = "no-referrer"
+        # not no-referrer: with that, browsers hide from us that our own forms come from here
+        page.headers["Referrer-Policy"] = "same-origin"
         page.headers["Cache-Control"] = "private, no-store"
         page.headers["X-Robots-Tag"] = "noindex"
         return page

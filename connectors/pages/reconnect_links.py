@@ -41,7 +41,7 @@ def make_reconnect_link(connection_id: str) -> Any:
         return draw_one(connection_id, problem)
     page = draw_one(connection_id, link_address=address)
     page.headers["Cache-Control"] = "no-store"
-    page.headers["Referrer-Policy"] = "no-referrer"
+    page.headers["Referrer-Policy"] = "same-origin"
     return page
 
 

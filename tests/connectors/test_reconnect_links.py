@@ -120,7 +120,7 @@ def test_the_page_tells_whose_it_is_and_nothing_that_is_stored(desk, language, w
     assert "给王会计" in said
     assert OLD not in said
     assert "s-1" not in said
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
     assert "no-store" in answer.headers["Cache-Control"]
 
 
@@ -328,7 +328,7 @@ def test_a_guest_signs_in_at_the_app_and_comes_back(secure, provider):
     assert (stored.state, stored.account["id"]) == ("ready", "42")
     assert stored.refresh_at is not None
     assert secure.opens(path).status_code == 404
-    assert back.headers["Referrer-Policy"] == "no-referrer"
+    assert back.headers["Referrer-Policy"] == "same-origin"
 
 
 def test_what_one_browser_began_another_does_not_end(secure, provider, app):

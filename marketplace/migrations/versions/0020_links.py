@@ -25,7 +25,6 @@ _NEW = {
     "warned_days": sa.Integer,
     "refresh_at": columns.Moment,
     "refresh_failed_at": columns.Moment,
-    "tickets_sealed": _TEXT,
 }
 _TABLES = ("allowance", "connection_hour", "reconnect_link", "vendor_hook")
 
