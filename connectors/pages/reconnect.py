@@ -1,7 +1,7 @@
 """The pages of a link to reconnect: for whoever holds it, with or without an account here.
 
 They show whose connection it is and nothing of what is stored. No other site learns the address:
-other sites are sent no referrer, no cache keeps it, and works once.
+other sites are sent no referrer, no cache keeps it, and it works once.
 """
 
 import functools
@@ -125,7 +125,7 @@ def finish_consent() -> Any:
         return _draw(guest, problem)
     brought = consents.redeem(begun, code)
     if isinstance(brought, tokens.NoToken):
-        return _draw(guest, said={"say": brought.answer.say or {}})
+        return _draw(guest, said={"cause": brought.answer.cause, "say": brought.answer.say or {}})
     with transaction(guest.organization_id) as session:
         counts = links.apply_grant(session, guest, begun, brought)
         _note(session, guest, counts=counts)
