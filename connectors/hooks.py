@@ -11,6 +11,7 @@ from connectors import (
     conditions,
     flows,
     holding,
+    nightly_proofs,
     reconcile_claims,
     reconcile_threads,
     routing,
@@ -19,9 +20,12 @@ from connectors import (
     spoken,
     triggers_in,
 )
+from connectors.engine import loader
 from connectors.health import counts, expiries, refreshing_threads
+from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
 from connectors.pages import source_ties
+from connectors.publishing import checks, shelf
 from connectors.subscriptions import threads
 from identity import audit, suspensions
 from kernel import queue
@@ -63,11 +67,37 @@ audit.name_actions(
         "run.step_taken_as_done": N_("took a step of a run as done"),
         "run.cancelled": N_("cancelled a run"),
         "run.item_left_out": N_("left out an item of a run"),
+        "run.items_retried": N_("tried items of a run again"),
         "run.delay_ended": N_("let a run go on before its time"),
         "approval.approved": N_("approved what a flow asked"),
         "approval.refused": N_("refused what a flow asked"),
         "run.bulk_replayed": N_("repeated parked runs"),
+        "edition.uploaded": N_("uploaded a connector"),
+        "edition.deleted": N_("threw a draft of a connector away"),
+        "edition.submitted": N_("sent a connector to review"),
+        "edition.published": N_("published a connector"),
+        "edition.refused": N_("refused a connector"),
+        "edition.changed": N_("changed what a version of a connector is good for"),
+        "connection.upgraded": N_("moved a connection to a newer version of its connector"),
+        "incident.changed": N_("took care of a trouble"),
+        "incident.closed": N_("marked a trouble as dealt with"),
+        "incident.repair_begun": N_("repaired what stopped for one cause"),
+        "incident.repair_stopped": N_("stopped a repair"),
     }
+)
+
+_SWEEPS = (
+    ("connectors.absence", absence.sweep),
+    ("connectors.counts", counts.sweep),
+    ("connectors.expiries", expiries.sweep),
+    ("connectors.refreshing", refreshing_threads.sweep),
+    ("connectors.subscriptions", threads.sweep),
+    ("connectors.approvals", approvals.sweep),
+    ("connectors.reconcile", reconcile_threads.sweep),
+    ("connectors.incidents", rounds.sweep),
+    ("connectors.repairs", repairs.sweep),
+    ("connectors.proofs", nightly_proofs.sweep),
+    ("connectors.checks", checks.sweep),
 )
 
 
@@ -96,14 +126,10 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if triggers_in.offers not in known_senders.MORE:
         known_senders.MORE.append(triggers_in.offers)
     _add_cards()
-    if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
-        queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.counts", counts.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.expiries", expiries.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.refreshing", refreshing_threads.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.subscriptions", threads.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
+    known = {sweep.name for sweep in queue.SWEEPS}
+    queue.SWEEPS += [queue.Sweep(*one) for one in _SWEEPS if one[0] not in known]
+    if shelf.find not in loader.SHELVES:
+        loader.SHELVES.append(shelf.find)
 
 
 def _add_cards() -> None:

@@ -11,7 +11,9 @@ import catalog.tables
 import connectors.budgets.tables
 import connectors.health.tables
 import connectors.hooks
+import connectors.incidents.tables
 import connectors.pages
+import connectors.publishing.tables
 import connectors.reconnecting.tables
 import connectors.routes
 import connectors.subscriptions.tables
@@ -51,6 +53,8 @@ TABLES = (
     connectors.health.tables,
     connectors.reconnecting.tables,
     connectors.subscriptions.tables,
+    connectors.incidents.tables,
+    connectors.publishing.tables,
     marketplace.tables,
 )
 

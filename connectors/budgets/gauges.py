@@ -28,7 +28,7 @@ class Gauge:
 
 def of(session: Session, connection: Connection) -> list[Gauge]:
     """Return the gauges of a connection, in the manifest's order."""
-    connector = loader.library().get(connection.connector_key)
+    connector = loader.known(connection.connector_key)
     budgets = connector.http.budgets if connector else ()
     if not budgets:
         return []

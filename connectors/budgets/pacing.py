@@ -9,7 +9,6 @@ from connectors.budgets.taking import Ask, Taken, Wait
 from connectors.connections import Open
 from connectors.engine.answers import Answer
 from connectors.engine.call_budgets import Told, told
-from connectors.flow_documents import action_of
 from connectors.health import counts
 from connectors.landings import Landing
 from connectors.stepping import Call
@@ -43,11 +42,11 @@ def paced(opened: Open, part: Built) -> Iterator[tuple[Built, list[Landing], int
 
 def _ask(opened: Open, call: Call, request: http.Request) -> Ask:
     key = call.step.action or ""
-    _, action = action_of(opened.connector.key, key)
+    action = opened.connector.actions.get(key)
     path = request.url.partition("://")[2].partition("/")[2].partition("?")[0]
     costs = {
         # what is looked for before it is created asks the app twice
-        one.id: min(one.burst, one.cost_of(call.input) + (1 if action.find else 0))
+        one.id: min(one.burst, one.cost_of(call.input) + (1 if action and action.find else 0))
         for one in taking.budgets_of(opened)
         if one.covers(key, f"/{path}")
     }

@@ -1,14 +1,14 @@
 """The library: connector folders read once, checked against the manifest's contract, and frozen."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import call_budgets, schemas, signing_in, subscribing
+from connectors.engine import call_budgets, parts, schemas, signing_in, subscribing
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -17,9 +17,7 @@ from connectors.engine.connector import (
     Envelope,
     ErrorRule,
     Every,
-    Find,
     Http,
-    KeyField,
     LifecycleStep,
     Reconcile,
     RequestTemplate,
@@ -54,9 +52,21 @@ def library() -> Mapping[str, Connector]:
     return MappingProxyType({folder.name: load(folder) for folder in folders})
 
 
+# Asked for connectors that stand elsewhere: those that vendors published, by key and version.
+SHELVES: list[Callable[[str], Connector | None]] = []
+ELSEWHERE = "@"  # stands in their keys, and in none of the library's
+
+
+def known(key: str | None) -> Connector | None:
+    """Return a connector of the library or of a vendor; None when there is none."""
+    if key and ELSEWHERE in key:
+        return next((one for shelf in SHELVES if (one := shelf(key)) is not None), None)
+    return library().get(key or "")
+
+
 def find(key: str) -> Connector:
-    """Return one connector of the library; raises NotFound."""
-    connector = library().get(key)
+    """Return one connector of the library or of a vendor; raises NotFound."""
+    connector = known(key)
     if connector is None:
         raise NotFound(detail=N_("There is no connector %(key)s"), key=key)
     return connector
@@ -159,7 +169,7 @@ class _Builder:
             exempt=self.manifest.get("exempt", {}),
             folder=self.folder,
             digest=digest(self.folder),
-            **_known(about),
+            **parts.known(about),
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -216,8 +226,8 @@ class _Builder:
             base=http["base"],
             timeout_seconds=http.get("timeout_seconds", 15),
             max_response_bytes=http.get("max_response_bytes", 65_536),
-            envelope=_envelope(http.get("envelope", {})),
-            errors=_rules(http.get("errors", [])),
+            envelope=parts.envelope(http.get("envelope", {})),
+            errors=parts.rules(http.get("errors", [])),
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
             bases=http.get("bases", {}),
@@ -259,10 +269,12 @@ class _Builder:
         }
 
     def _errors(self, part: dict[str, Any]) -> tuple[ErrorRule, ...]:
-        return _rules(part.get("errors", [])) + _rules(self.manifest["http"].get("errors", []))
+        return parts.rules(part.get("errors", [])) + parts.rules(
+            self.manifest["http"].get("errors", [])
+        )
 
     def _envelope(self, part: dict[str, Any]) -> Envelope:
-        return _envelope(part.get("envelope", self.manifest["http"].get("envelope", {})))
+        return parts.envelope(part.get("envelope", self.manifest["http"].get("envelope", {})))
 
     def _action(self, key: str, one: dict[str, Any]) -> Action:
         at = f"/actions/{key}"
@@ -282,8 +294,8 @@ class _Builder:
             errors=self._errors(one),
             result=one.get("result"),
             sample=one["sample"],
-            **_repeating(idempotency or {}),
-            **_known(one),
+            **parts.repeating(idempotency or {}),
+            **parts.known(one),
         )
 
     def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
@@ -310,7 +322,7 @@ class _Builder:
             if "poll" in one
             else self._reconcile(key, merged.get("reconcile")),
             subscribe=None if "poll" in one else self._subscribe(key, one),
-            **_known(merged),
+            **parts.known(merged),
         )
 
     def _subscribe(self, key: str, one: dict[str, Any]) -> Subscribe | None:
@@ -359,40 +371,3 @@ class _Builder:
             errors=self._errors(one),
             envelope=self._envelope(one),
         )
-
-
-def _envelope(stated: dict[str, Any]) -> Envelope:
-    return Envelope(stated.get("ok"), stated.get("data"), stated.get("error"))
-
-
-def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
-    return tuple(
-        ErrorRule(
-            rule["when"],
-            rule["do"],
-            rule.get("class"),
-            rule.get("say"),
-            rule.get("after"),
-            **_known(rule),
-        )
-        for rule in stated
-    )
-
-
-def _known(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how sure the manifest is of a part, and who says so."""
-    return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}
-
-
-def _repeating(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an app tells a repetition: by a number of ours, or by being asked."""
-    found = stated.get("find")
-    field = stated.get("field")
-    return {
-        "key_field": KeyField(field, stated.get("max", 64), stated.get("shape", "text"))
-        if field
-        else None,
-        "find": Find(found["action"], {"object": found.get("with", {})}, found["then"])
-        if found
-        else None,
-    }

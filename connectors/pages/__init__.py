@@ -1,5 +1,6 @@
 """The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
+from connectors.incidents import pages as incidents
 from connectors.pages import (
     approvals,
     canvas,
@@ -18,6 +19,7 @@ from connectors.pages import (
     webhook_card,
 )
 from connectors.pages.drawing import blueprint
+from connectors.publishing import pages as publishing
 
 __all__ = [
     "approvals",
@@ -27,9 +29,11 @@ __all__ = [
     "consents",
     "editor",
     "flows",
+    "incidents",
     "library",
     "life",
     "polls",
+    "publishing",
     "reconciliations",
     "reconnect",
     "reconnect_links",

@@ -17,6 +17,7 @@ from connectors.pages.drawing import (
     typed,
     typed_under,
 )
+from connectors.publishing import shelf, upgrades
 from connectors.subscriptions import turns
 from identity import audit
 from identity.guard import principal, require
@@ -166,7 +167,7 @@ def _draw_new(problem: Problem | None = None) -> Any:
         return draw(
             "connection_choose.html",
             problem=problem,
-            connectors=list(loader.library().values()),
+            connectors=[*loader.library().values(), *shelf.offered_ones()],
         )
     way = connector.auth_by_id(request.form.get("auth") or request.args.get("auth"))
     return draw(
@@ -190,6 +191,7 @@ def draw_one(
         waiting = runs.count_waiting_for(session, who.organization_id, connection_id)
         polled = poll_card.shown(session, connection)
         life = life_card.shown(session, connection)
+        offer = upgrades.offer_for(session, connection)
     connector = connector_or_none(connection.connector_key)
     return draw(
         "connection.html",
@@ -200,6 +202,7 @@ def draw_one(
         users=users,
         waiting=waiting,
         polls=polled,
+        offer=offer,
         callback=consents.callback_address(),
         mcp_url=settings().base_url + door.PATH,
         link_address=link_address,

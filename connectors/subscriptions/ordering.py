@@ -47,7 +47,7 @@ def plan_of(connector: Connector | None, trigger_key: str | None) -> Subscribe |
 
 def offers(session: Session, connection: Connection) -> list[Offer]:
     """Return what can be ordered over a connection."""
-    connector = loader.library().get(connection.connector_key)
+    connector = loader.known(connection.connector_key)
     if connector is None or not any(one.subscribe for one in connector.triggers.values()):
         return []
     known = {one.trigger_key: one for one in of_connection(session, connection)}
@@ -200,7 +200,7 @@ def _order_needed(session: Session) -> int:
     count = 0
     for organization_id, connection_id, event in session.execute(statement).all():
         connection = session.get(Connection, (organization_id, connection_id))
-        connector = loader.library().get(connection.connector_key) if connection else None
+        connector = loader.known(connection.connector_key) if connection else None
         if connector is None or connection is None or connection.state != "ready":
             continue
         for key, trigger in connector.triggers.items():

@@ -14,9 +14,12 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel
 
 from catalog import event_types, releases
-from connectors import polls
+from connectors import approval_addresses, polls
 from connectors.budgets.tables import Allowance
 from connectors.health.tables import ConnectionHour
+from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
+from connectors.publishing import archives
+from connectors.publishing.tables import ConnectorEdition
 from connectors.reconnecting import links
 from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Approval, Reconciliation, Run, Step
@@ -322,12 +325,37 @@ def _make_flows(session, made: Neighbour) -> None:
         ]
     )  # fmt: skip
     session.flush()
+    incident = Incident(
+        organization_id=owner,
+        id=ids.new_id("inc"),
+        kind="run",
+        fingerprint=WORD,
+        cause="data",
+        say={"zh": WORD, "en": WORD},
+        flow_ids=[flow.id],
+        opened_at=MOMENT,
+        last_at=MOMENT,
+        note=WORD,
+    )
+    repair = BulkRepair(
+        organization_id=owner,
+        id=ids.new_id("rpr"),
+        incident_id=incident.id,
+        state="done",
+        until=MOMENT,
+        asked_by=WORD,
+    )
+    session.add_all([incident, repair, IncidentRound(organization_id=owner, id=owner)])
+    run.incident_id = incident.id
     made.ids |= {
         "reconnect_link_id": [link.id],
         "reconnect_secret": [link.id],
+        "incident_id": [incident.id],
+        "repair_id": [repair.id],
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],
+        "decide_token": [approval_addresses.address_of(owner, asked.id).rpartition("/")[2]],
         "flow_id": [flow.id],
         "run_id": [run.id],
     }
@@ -395,8 +423,23 @@ def _make_catalogue(session, made: Neighbour, number: int) -> None:
         sample={},
         natural_key=[],
     )
+    edition = ConnectorEdition(
+        id=ids.new_id("edn"),
+        vendor_id=vendor.id,
+        vendor_key=vendor.key,
+        name="zt-desk",
+        version="1.0.0",
+        title=words,
+        summary=words,
+        archive=archives.pack({"manifest.yaml": f"# {WORD}\n".encode()}),
+        digest="sha256:0",
+        state="in_review",
+        submitted_by=made.owner.user_id,
+    )
+    session.add(edition)
     session.flush()
     made.ids |= {
+        "edition_id": [edition.id],
         "vendor_id": [vendor.id],
         "release_id": [release.id],
         "app_id": [release.app_id],
