@@ -9,9 +9,12 @@ import catalog.pages
 import catalog.routes
 import catalog.tables
 import connectors.budgets.tables
+import connectors.completing.tables
+import connectors.drifting.tables
 import connectors.health.tables
 import connectors.hooks
 import connectors.incidents.tables
+import connectors.lookups.tables
 import connectors.pages
 import connectors.publishing.tables
 import connectors.reconnecting.tables
@@ -53,6 +56,9 @@ TABLES = (
     connectors.health.tables,
     connectors.reconnecting.tables,
     connectors.subscriptions.tables,
+    connectors.lookups.tables,
+    connectors.completing.tables,
+    connectors.drifting.tables,
     connectors.incidents.tables,
     connectors.publishing.tables,
     marketplace.tables,

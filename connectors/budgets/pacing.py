@@ -64,12 +64,12 @@ def _held(opened: Open, part: Sequence[tuple[Call, http.Request]], taken: Taken)
     if found:
         waking.ring_in(min(wait.seconds for _, wait in found))
         counts.note_waits(opened, len(found))
-    return [held(call, wait) for call, wait in found]
+    return [held(call, wait, opened.secrets) for call, wait in found]
 
 
-def held(call: Call, wait: Wait) -> Landing:
+def held(call: Call, wait: Wait, secrets: tuple[str, ...] = ()) -> Landing:
     """Return what becomes of a call that waits: it was not made, and is no attempt."""
-    return Landing(call, cause="budget", say=wait.say, wait_seconds=wait.seconds)
+    return Landing(call, secrets=secrets, cause="budget", say=wait.say, wait_seconds=wait.seconds)
 
 
 def heed(opened: Open, landings: Sequence[Landing]) -> None:
@@ -84,6 +84,23 @@ def heed(opened: Open, landings: Sequence[Landing]) -> None:
             said = _said(landing, told(budget, _headers(landing), now))
             if said != Told():
                 found[budget.id] = _sterner(found.get(budget.id), said)
+    if found:
+        taking.heed(opened, found)
+
+
+def heed_outcomes(opened: Open, outcomes: Sequence[http.Response | http.Failure]) -> None:
+    """Believe what the headers of answers say of the app's limits."""
+    budgets = taking.budgets_of(opened)
+    found: dict[str, Told] = {}
+    now = clock.now().timestamp()
+    for outcome in outcomes if budgets else ():
+        for budget in budgets:
+            if isinstance(outcome, http.Response):
+                said = told(budget, outcome.headers, now)
+                if outcome.status != 429:
+                    said = Told(said.remaining, said.reset_seconds)
+                if said != Told():
+                    found[budget.id] = _sterner(found.get(budget.id), said)
     if found:
         taking.heed(opened, found)
 

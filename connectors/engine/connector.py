@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.engine.call_budgets import CallBudget
+from connectors.engine.declared import Batch, Fetch, Lookup, Pages, ReadyMap
 from connectors.engine.findings import Say
 
 EFFECTS = ("read", "create", "update", "upsert", "delete")
@@ -218,6 +219,13 @@ class Action:
     find: Find | None = None
     confidence: str = "documented"
     source: str | None = None
+    pages: Pages | None = None
+    batch: Batch | None = None
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Tell whether it takes several requests: pages of a list, or items a few at a time."""
+        return self.pages is not None or self.batch is not None
 
     @property
     def may_repeat(self) -> bool:
@@ -304,6 +312,7 @@ class Trigger:
     subscribe: Subscribe | None = None
     confidence: str = "documented"
     source: str | None = None
+    fetch: Fetch | None = None
 
     @property
     def every(self) -> Every | None:
@@ -346,6 +355,8 @@ class Connector:
     digest: str
     confidence: str = "documented"
     source: str | None = None
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
+    maps: Mapping[str, ReadyMap] = field(default_factory=dict)
 
     @cached_property
     def finds(self) -> bool:

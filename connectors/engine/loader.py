@@ -8,7 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import call_budgets, parts, schemas, signing_in, subscribing
+from connectors.engine import (
+    call_budgets,
+    declaring,
+    manifest_parts,
+    schemas,
+    signing_in,
+    subscribing,
+)
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -140,7 +147,10 @@ class _Builder:
 
     def __init__(self, folder: Path, lines: Lines) -> None:
         self.folder, self.lines = folder, lines
-        self.manifest: dict[str, Any] = lines.value
+        tables = lines.value.get("tables", {})
+        self.manifest: dict[str, Any] = (
+            declaring.with_tables(lines.value, tables) if tables else lines.value
+        )
         self.defaults: dict[str, Any] = self.manifest.get("defaults", {})
         self.findings: list[Finding] = []
 
@@ -167,10 +177,16 @@ class _Builder:
                 key: self._action(key, one) for key, one in self.manifest.get("actions", {}).items()
             },
             exempt=self.manifest.get("exempt", {}),
+            lookups=declaring.lookups(self.manifest, self._reads),
+            maps=declaring.maps(self.manifest),
             folder=self.folder,
             digest=digest(self.folder),
-            **parts.known(about),
+            **manifest_parts.known(about),
         )
+
+    @property
+    def _reads(self) -> declaring.Reads:
+        return self._schema, manifest_parts.envelope, manifest_parts.rules
 
     def _settings(self) -> dict[str, Any]:
         silent: dict[str, Any] = {"type": "object", "properties": {}}
@@ -226,8 +242,8 @@ class _Builder:
             base=http["base"],
             timeout_seconds=http.get("timeout_seconds", 15),
             max_response_bytes=http.get("max_response_bytes", 65_536),
-            envelope=parts.envelope(http.get("envelope", {})),
-            errors=parts.rules(http.get("errors", [])),
+            envelope=manifest_parts.envelope(http.get("envelope", {})),
+            errors=manifest_parts.rules(http.get("errors", [])),
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
             bases=http.get("bases", {}),
@@ -241,8 +257,8 @@ class _Builder:
             query=self._query(request.get("query", {})),
             headers={**self.defaults.get("headers", {}), **request.get("headers", {})},
             json=request.get("json"),
-            auth=request.get("auth"),
-            base=request.get("base"),
+            auth=request.get("auth", self.defaults.get("auth")),
+            base=request.get("base", self.defaults.get("base")),
             form=request.get("form"),
             raw=signing_in.raw_body(request),
         )
@@ -269,15 +285,20 @@ class _Builder:
         }
 
     def _errors(self, part: dict[str, Any]) -> tuple[ErrorRule, ...]:
-        return parts.rules(part.get("errors", [])) + parts.rules(
+        return manifest_parts.rules(part.get("errors", [])) + manifest_parts.rules(
             self.manifest["http"].get("errors", [])
         )
 
     def _envelope(self, part: dict[str, Any]) -> Envelope:
-        return parts.envelope(part.get("envelope", self.manifest["http"].get("envelope", {})))
+        return manifest_parts.envelope(
+            part.get("envelope", self.manifest["http"].get("envelope", {}))
+        )
 
     def _action(self, key: str, one: dict[str, Any]) -> Action:
         at = f"/actions/{key}"
+        one = declaring.inherited(one, self.defaults.get("action", {}))
+        output = self._schema(one["output"], f"{at}/output")
+        batch = declaring.batch(one.get("batch"), output, self._reads)
         idempotency = one.get("idempotency", self.defaults.get("idempotency"))
         if one["effect"] == "read":
             idempotency = one.get("idempotency")
@@ -287,15 +308,17 @@ class _Builder:
             summary=one.get("summary"),
             effect=one["effect"],
             input=self._schema(one["input"], f"{at}/input"),
-            output=self._schema(one["output"], f"{at}/output"),
+            output=declaring.output_of(batch, output),
             request=self._request(one["request"]),
             idempotency_header=(idempotency or {}).get("header"),
             envelope=self._envelope(one),
             errors=self._errors(one),
             result=one.get("result"),
             sample=one["sample"],
-            **parts.repeating(idempotency or {}),
-            **parts.known(one),
+            pages=declaring.pages(one.get("pages")),
+            batch=batch,
+            **declaring.repeating(idempotency or {}),
+            **manifest_parts.known(one),
         )
 
     def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
@@ -322,7 +345,8 @@ class _Builder:
             if "poll" in one
             else self._reconcile(key, merged.get("reconcile")),
             subscribe=None if "poll" in one else self._subscribe(key, one),
-            **parts.known(merged),
+            fetch=declaring.fetch(merged.get("fetch"), self._reads, key),
+            **manifest_parts.known(merged),
         )
 
     def _subscribe(self, key: str, one: dict[str, Any]) -> Subscribe | None:

@@ -8,8 +8,11 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from flask_babel import gettext
 
+from connectors import ready_maps
 from connectors.engine import loader
 from connectors.engine.connector import Connector
+from connectors.lookups.forms import lookup_of
+from connectors.pages import drift_card
 from kernel.errors import N_, FieldError, NotFound, Problem
 
 blueprint = Blueprint("connectors_pages", "connectors", template_folder="templates")
@@ -33,6 +36,7 @@ DONE = {
     "webhook_ordered": N_("The hub sets the webhook up now. This takes a few seconds."),
     "webhook_looked": N_("The app is being asked. Load this page again in a moment."),
     "webhook_ended": N_("The webhook is being deleted at the app. What came in stays."),
+    "drifts_seen": N_("What was noted is forgotten. What departs again is noted anew."),
     "poll_started": N_("The app is asked from now on. What is new comes in as events."),
     "poll_stopped": N_("The app is asked no more. What came in stays."),
     "saved": N_("The draft was saved. What runs has not changed yet."),
@@ -93,6 +97,9 @@ def draw(
         form=request.form,
         as_pairs=lambda choices: [(one, one) for one in choices],
         app_of=app_of,
+        drift_card=drift_card.card,
+        lookup_of=lookup_of,
+        ready_map_of=ready_maps.for_step,
         **values,
     )
     return make_response(page, problem.status if problem else 200)

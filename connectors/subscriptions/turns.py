@@ -15,7 +15,7 @@ from sqlmodel import Session
 from connectors import connection_checks, connections, tokens
 from connectors.budgets import taking
 from connectors.connections import Open
-from connectors.engine import reconcile, subscribing
+from connectors.engine import paging, subscribing
 from connectors.engine.answers import Answer
 from connectors.engine.auth import CannotBuild
 from connectors.engine.findings import EngineError, say
@@ -133,7 +133,7 @@ def _look(turn: Turn) -> tuple[list[Listed], list[Listed]]:
         seen = [subscribing.listed(plan, item) for item in answer.output["items"]]
         found += [one for one in seen if one is not None]
         # a page's name comes from the app; where calls go does not
-        page = reconcile.page_named(answer.output.get("next"), plan.link)
+        page = paging.named(answer.output.get("next"), plan.link)
         if page is None:
             break
     mine = [one for one in found if turn.url and one.url == turn.url]
