@@ -18,7 +18,10 @@ import connectors.lookups.tables
 import connectors.pages
 import connectors.publishing.tables
 import connectors.reconnecting.tables
+import connectors.resting.tables
 import connectors.routes
+import connectors.stages.tables
+import connectors.stores.tables
 import connectors.subscriptions.tables
 import connectors.tables
 import identity.guard
@@ -56,6 +59,9 @@ TABLES = (
     connectors.health.tables,
     connectors.reconnecting.tables,
     connectors.subscriptions.tables,
+    connectors.resting.tables,
+    connectors.stages.tables,
+    connectors.stores.tables,
     connectors.lookups.tables,
     connectors.completing.tables,
     connectors.drifting.tables,

@@ -19,6 +19,8 @@ from connectors.pages import (
     reconnect_links,
     runs,
     source_ties,
+    stages,
+    stores,
     webhook_card,
 )
 from connectors.pages.drawing import blueprint
@@ -45,5 +47,7 @@ __all__ = [
     "reconnect_links",
     "runs",
     "source_ties",
+    "stages",
+    "stores",
     "webhook_card",
 ]

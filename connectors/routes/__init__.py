@@ -1,4 +1,4 @@
-"""The JSON API of connectors, connections, polls, missing events, flows, runs and approvals."""
+"""The JSON API of connectors, connections, polls, missing events, flows, runs and so on."""
 
 from flask import Blueprint
 
@@ -18,6 +18,8 @@ from connectors.routes import (
     runs,
     webhooks,
 )
+from connectors.stages import routes as stages
+from connectors.stores import routes as stores
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
 PARTS = (
@@ -35,6 +37,8 @@ PARTS = (
     incidents,
     publishing,
     webhooks,
+    stores,
+    stages,
 )
 for part in PARTS:
     blueprint.register_blueprint(part.blueprint)

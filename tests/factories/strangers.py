@@ -21,6 +21,7 @@ from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
 from connectors.publishing import archives
 from connectors.publishing.tables import ConnectorEdition
 from connectors.reconnecting import links
+from connectors.stores import values
 from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
@@ -302,6 +303,9 @@ def _make_flows(session, made: Neighbour) -> None:
         deadline_at=MOMENT + timedelta(days=3650),
     )
     session.add(asked)
+    given = {"operation": "put", "collection": "customers", "entry": WORD, "value": {"name": WORD}}
+    values.do(session, owner, given, run.id)
+    kept = values.find(session, owner, "customers", WORD)
     made.secrets.append(password)
     link, address = links.make(session, owner, shop.id, note=WORD)
     # held for an owner who has not decided yet
@@ -350,6 +354,9 @@ def _make_flows(session, made: Neighbour) -> None:
     made.ids |= {
         "reconnect_link_id": [link.id],
         "reconnect_secret": [link.id],
+        "collection": ["customers"],
+        "value_id": [kept.id],
+        "step_key": ["erp"],
         "incident_id": [incident.id],
         "repair_id": [repair.id],
         "connection_id": [shop.id, erp.id, chat.id],

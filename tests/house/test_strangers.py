@@ -160,6 +160,9 @@ BODIES = {
     "connectors_api.ordered_webhooks.order_webhook": {"trigger": "order_paid"},
     "connectors_api.connection_life.tie_source": {"connection_id": None},
     "connectors_api.flows.change_flow": {"name": "Mine"},
+    "connectors_api.stages.move_connection": {"environment": "test"},
+    "connectors_api.stages.move_source": {"environment": "test"},
+    "connectors_api.runs.replay_run_from": {"step": "erp"},
     "connectors_api.runs.look_at_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.runs.edit_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.approvals.decide_approval": {"decision": "approve"},
@@ -179,6 +182,7 @@ FORMS = {
     "identity_pages.change_role": {"role": "admin"},
     "webhooks_pages.change_endpoint": {"url": "http://93.184.216.34/", "event_types": "*"},
     "webhooks_pages.set_unknown_types": {"unknown_types": "reject"},
+    "connectors_pages.move_connection": {"environment": "test"},
     "connectors_pages.rename_connection": {"name": "Mine"},
     "connectors_pages.give_to_assistants": {"level": "read"},
     "connectors_pages.start_poll": {"trigger": "orders_asked"},
@@ -425,6 +429,9 @@ PLAIN = {
     "sort", "start", "state", "sub_scenario", "subject", "subscriber_name", "template", "text",
     "title", "title_en", "title_zh", "trigger", "type", "type_from", "type_rules", "type_value",
     "unknown_types", "until", "url", "value", "version", "view", "weight",
+    "called_input", "called_output", "collection",
+    "environment", "expires_seconds", "flow_error", "flow_unknown", "key", "prefix",
+    "step", "trigger_kind",
 }  # fmt: skip
 
 
