@@ -134,12 +134,8 @@ class ConnectionOut(BaseModel):
     grant_expires_at: datetime | None = Field(
         default=None, description="When a person has to sign in at the app again, if it said so."
     )
-    ends_at: datetime | None = Field(
-        default=None, description="The soonest end that needs a person, if one is known."
-    )
-    ends_what: str | None = Field(
-        default=None, description="consent | token | certificate | credentials"
-    )
+    ends_at: datetime | None = Field(default=None, description="The soonest that needs a person.")
+    ends_what: str | None = Field(default=None, description="consent | token | certificate | …")
     credentials_end_at: datetime | None = None
     paused_at: datetime | None = None
     installation_id: str | None
