@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from connectors.engine.declared import Batch, Fetch, Lookup, Pages, ReadyMap
 from connectors.engine.findings import Say
 
 EFFECTS = ("read", "create", "update", "upsert", "delete")
@@ -214,6 +215,13 @@ class Action:
     find: Find | None = None
     confidence: str = "documented"
     source: str | None = None
+    pages: Pages | None = None
+    batch: Batch | None = None
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Tell whether it takes several requests: pages of a list, or items a few at a time."""
+        return self.pages is not None or self.batch is not None
 
     @property
     def may_repeat(self) -> bool:
@@ -278,6 +286,7 @@ class Trigger:
     reconcile: Reconcile | None = None
     confidence: str = "documented"
     source: str | None = None
+    fetch: Fetch | None = None
 
     @property
     def every(self) -> Every | None:
@@ -320,6 +329,8 @@ class Connector:
     digest: str
     confidence: str = "documented"
     source: str | None = None
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
+    maps: Mapping[str, ReadyMap] = field(default_factory=dict)
 
     @cached_property
     def finds(self) -> bool:

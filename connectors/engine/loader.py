@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import schemas, signing_in
+from connectors.engine import declaring, schemas, signing_in
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -17,9 +17,7 @@ from connectors.engine.connector import (
     Envelope,
     ErrorRule,
     Every,
-    Find,
     Http,
-    KeyField,
     LifecycleStep,
     Reconcile,
     RequestTemplate,
@@ -141,7 +139,10 @@ class _Builder:
 
     def __init__(self, folder: Path, lines: Lines) -> None:
         self.folder, self.lines = folder, lines
-        self.manifest: dict[str, Any] = lines.value
+        tables = lines.value.get("tables", {})
+        self.manifest: dict[str, Any] = (
+            declaring.with_tables(lines.value, tables) if tables else lines.value
+        )
         self.defaults: dict[str, Any] = self.manifest.get("defaults", {})
         self.findings: list[Finding] = []
 
@@ -168,10 +169,16 @@ class _Builder:
                 key: self._action(key, one) for key, one in self.manifest.get("actions", {}).items()
             },
             exempt=self.manifest.get("exempt", {}),
+            lookups=declaring.lookups(self.manifest, self._reads),
+            maps=declaring.maps(self.manifest),
             folder=self.folder,
             digest=digest(self.folder),
             **_known(about),
         )
+
+    @property
+    def _reads(self) -> declaring.Reads:
+        return self._schema, _envelope, _rules
 
     def _settings(self) -> dict[str, Any]:
         silent: dict[str, Any] = {"type": "object", "properties": {}}
@@ -241,8 +248,8 @@ class _Builder:
             query=self._query(request.get("query", {})),
             headers={**self.defaults.get("headers", {}), **request.get("headers", {})},
             json=request.get("json"),
-            auth=request.get("auth"),
-            base=request.get("base"),
+            auth=request.get("auth", self.defaults.get("auth")),
+            base=request.get("base", self.defaults.get("base")),
             form=request.get("form"),
             raw=signing_in.raw_body(request),
         )
@@ -276,6 +283,9 @@ class _Builder:
 
     def _action(self, key: str, one: dict[str, Any]) -> Action:
         at = f"/actions/{key}"
+        one = declaring.inherited(one, self.defaults.get("action", {}))
+        output = self._schema(one["output"], f"{at}/output")
+        batch = declaring.batch(one.get("batch"), output, self._reads)
         idempotency = one.get("idempotency", self.defaults.get("idempotency"))
         if one["effect"] == "read":
             idempotency = one.get("idempotency")
@@ -285,14 +295,16 @@ class _Builder:
             summary=one.get("summary"),
             effect=one["effect"],
             input=self._schema(one["input"], f"{at}/input"),
-            output=self._schema(one["output"], f"{at}/output"),
+            output=declaring.output_of(batch, output),
             request=self._request(one["request"]),
             idempotency_header=(idempotency or {}).get("header"),
             envelope=self._envelope(one),
             errors=self._errors(one),
             result=one.get("result"),
             sample=one["sample"],
-            **_repeating(idempotency or {}),
+            pages=declaring.pages(one.get("pages")),
+            batch=batch,
+            **declaring.repeating(idempotency or {}),
             **_known(one),
         )
 
@@ -319,6 +331,7 @@ class _Builder:
             reconcile=self._poll(key, one["poll"])
             if "poll" in one
             else self._reconcile(key, merged.get("reconcile")),
+            fetch=declaring.fetch(merged.get("fetch"), self._reads, key),
             **_known(merged),
         )
 
@@ -384,17 +397,3 @@ def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
 def _known(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return how sure the manifest is of a part, and who says so."""
     return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}
-
-
-def _repeating(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an app tells a repetition: by a number of ours, or by being asked."""
-    found = stated.get("find")
-    field = stated.get("field")
-    return {
-        "key_field": KeyField(field, stated.get("max", 64), stated.get("shape", "text"))
-        if field
-        else None,
-        "find": Find(found["action"], {"object": found.get("with", {})}, found["then"])
-        if found
-        else None,
-    }
