@@ -8,7 +8,8 @@ from connectors.connections import Open
 from connectors.engine import answers, requests
 from connectors.engine.answers import Answer
 from connectors.tables import Connection
-from kernel import clock, http
+from connectors.transports import sending
+from kernel import clock
 from kernel.database import reading, transaction
 
 STEP = "test"
@@ -60,7 +61,7 @@ def _call(ready: Open) -> Answer:
         )
     except requests.CannotBuild as cannot:
         return Answer(kind="fail", cause=cannot.cause, say=cannot.say)
-    return answers.read_lifecycle(ready.connector, STEP, http.send(request))
+    return answers.read_lifecycle(ready.connector, STEP, sending.send(request))
 
 
 def _problem(answer: Answer, secrets: tuple[str, ...]) -> Mapping[str, Any] | None:

@@ -18,6 +18,7 @@ from connectors.connections import Open
 from connectors.engine import answers, requests
 from connectors.landings import Landing
 from connectors.stepping import Call
+from connectors.transports import sending
 from kernel import http, log
 from kernel.database import StoreUnavailable
 
@@ -190,7 +191,7 @@ def _send_together(lanes: Sequence[Lane], touch_down: Callable[[str, list[Landin
         touch_down(name, _read(ready, [(call, request)], [outcome]))
 
     requests_only = [request for _, _, _, request in built]
-    http.send_all(requests_only, limit=max(len(built), 1), tell=tell)
+    sending.send_all(requests_only, limit=max(len(built), 1), tell=tell)
 
 
 def _broken(call: Call, error: Exception) -> Landing:
@@ -254,7 +255,7 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landin
             if landed:
                 yield landed
         started = time.monotonic()
-        outcomes = http.send_all([request for _, request in part], limit=IN_FLIGHT)
+        outcomes = sending.send_all([request for _, request in part], limit=IN_FLIGHT)
         _learn(lane, size, (time.monotonic() - started) * IN_FLIGHT / max(len(part), IN_FLIGHT))
         yield _read(ready, part, outcomes)
     if at < len(built):

@@ -19,9 +19,10 @@ from connectors.connections import Open
 from connectors.engine import answers, requests, schemas
 from connectors.engine.answers import Answer
 from connectors.tables import Approval, Run, Step
+from connectors.transports import sending
 from identity import audit
 from identity.principals import Principal
-from kernel import documents, http, ids, queue
+from kernel import documents, ids, queue
 from kernel.database import reading, transaction
 from kernel.errors import N_, Conflict, Forbidden, NotFound, TooLarge
 from kernel.settings import settings
@@ -109,7 +110,7 @@ def _read(tool: Tool, opened: Open, given: Any, language: str) -> Told:
 def _send(tool: Tool, ready: Open, given: Any) -> Answer:
     key = ids.new_id("eff")
     request = requests.build(tool.connector, tool.action.key, given, ready.values, key)
-    return answers.read(tool.connector, tool.action.key, http.send(request))
+    return answers.read(tool.connector, tool.action.key, sending.send(request))
 
 
 def _answered(answer: Answer, secrets: tuple[str, ...], language: str) -> Told:

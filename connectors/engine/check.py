@@ -8,6 +8,7 @@ from connectors.engine import (
     check_files,
     check_manifest,
     check_reconcile,
+    check_transports,
     contract,
     fixtures,
     loader,
@@ -59,6 +60,7 @@ def c01_manifest(folder: Folder) -> list[Finding]:
         *check_manifest.findings(folder.connector, folder.manifest),
         *check_auth.findings(folder.connector, folder.manifest),
         *check_reconcile.findings(folder.connector, folder.manifest),
+        *check_transports.findings(folder.connector, folder.manifest),
     ]
 
 

@@ -107,6 +107,7 @@ class Http:
     ladder_seconds: tuple[int, ...]
     jitter: float
     bases: Mapping[str, str] = field(default_factory=dict)  # further addresses, by name
+    transports: Mapping[str, str] = field(default_factory=dict)  # by base ("": its own), not HTTP
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,10 @@ class _Builder:
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
             bases=http.get("bases", {}),
+            transports={
+                **http.get("transports", {}),
+                **({"": http["transport"]} if "transport" in http else {}),
+            },
         )
 
     def _request(self, request: dict[str, Any]) -> RequestTemplate:
