@@ -222,10 +222,11 @@ def _step(
 
 def _step_sign(stated: Any, one: Mapping[str, Any]) -> Sign | None:
     """A token's request is signed like others, with parameters of its own put before."""
-    if not stated or "sign" not in one:
-        return None
     own = stated if isinstance(stated, Mapping) else {}
-    return sign({**one["sign"], **own}, own.get("before", one.get("before", {})))
+    is_whole = "sign" in one or {"steps", "put"} <= own.keys()  # or the token's alone is signed
+    if not stated or not is_whole:
+        return None
+    return sign({**one.get("sign", {}), **own}, own.get("before", one.get("before", {})))
 
 
 def _expires(stated: Mapping[str, str] | None) -> Expires | None:
