@@ -20,6 +20,7 @@ from connectors import (
     triggers_in,
 )
 from connectors.pages import reconciliations as missing_events
+from connectors.sheets import turns as sheet_turns
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -41,6 +42,9 @@ audit.name_actions(
         "assistant.called": N_("used an app as an AI assistant"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "poll.stopped": N_("stopped asking an app for what is new"),
+        "sheet.uploaded": N_("uploaded a spreadsheet"),
+        "sheet.let_in": N_("let a spreadsheet in as events"),
+        "sheet.given_up": N_("threw an uploaded spreadsheet away"),
         "flow.created": N_("created a flow"),
         "flow.published": N_("published a flow"),
         "flow.paused": N_("paused a flow"),
@@ -82,7 +86,7 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if holding.RUNS not in suspensions.HOLDS:
         suspensions.HOLDS.append(holding.RUNS)
     backlogs.COUNTS["runs"] = runs.count_waiting
-    for release in (claims.release, reconcile_claims.release):
+    for release in (claims.release, reconcile_claims.release, sheet_turns.release):
         if release not in workers.HOLDERS:
             workers.HOLDERS.append(release)
     if triggers_in.offers not in known_senders.MORE:
@@ -93,3 +97,4 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.sheets", sheet_turns.sweep))

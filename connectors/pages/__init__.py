@@ -10,6 +10,7 @@ from connectors.pages import (
     polls,
     reconciliations,
     runs,
+    sheets,
 )
 from connectors.pages.drawing import blueprint
 
@@ -24,4 +25,5 @@ __all__ = [
     "polls",
     "reconciliations",
     "runs",
+    "sheets",
 ]

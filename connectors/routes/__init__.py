@@ -10,8 +10,9 @@ from connectors.routes import (
     polls,
     reconciliations,
     runs,
+    sheets,
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals):
+for part in (library, connections, polls, reconciliations, flows, runs, approvals, sheets):
     blueprint.register_blueprint(part.blueprint)

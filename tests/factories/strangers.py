@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 
 from catalog import event_types, releases
 from connectors import polls
+from connectors.sheets import uploads
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -295,8 +296,11 @@ def _make_flows(session, made: Neighbour) -> None:
         deadline_at=MOMENT + timedelta(days=3650),
     )
     session.add(asked)
+    sheet = f"公司,客户编号,客户名称\n{WORD},C-1,{WORD}\n".encode()
+    upload = uploads.send_in(session, owner, name=f"{WORD}.csv", content=sheet, uploaded_by=WORD)
     made.secrets.append(password)
     made.ids |= {
+        "upload_id": [upload.id],
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],
