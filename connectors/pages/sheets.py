@@ -103,7 +103,8 @@ def _draw_one(upload_id: str, problem: Problem | None = None) -> Any:
 
 def _is_near(upload: SheetUpload, one: SheetField) -> bool:
     """Tell whether a field stands at the top: it is needed, or something fills it."""
-    return one.is_required or one.name in upload.columns or one.name in upload.fixed
+    is_filled = one.name in upload.columns or one.name in upload.fixed
+    return is_filled or (one.is_required and not one.goes_without)
 
 
 @blueprint.post("/sheets/<upload_id>/type")

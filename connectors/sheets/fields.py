@@ -50,6 +50,11 @@ class SheetField:
         return USUAL.get(self.path[-1])
 
     @property
+    def goes_without(self) -> bool:
+        """Tell whether something stands for it by itself: the usual, or a line's number."""
+        return self.usual is not None or self.path[-1] == "line_id"
+
+    @property
     def is_moment(self) -> bool:
         """Tell whether it is a point in time."""
         return self.schema.get("format") == "date-time"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from connectors.sheets.fields import SheetField
 
+_SURE = 2  # a name of so much weight or less is the field's own
 _NOISE = re.compile(r"[\s_\-:：（）()\[\]【】*·.,，/\\]+")
 # Words for the last part of a path, beside its own title and name.
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
@@ -20,6 +21,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "value": ("数量", "金额", "单价", "qty", "quantity", "amount", "price"),
     "currency": ("币种", "币别", "结算币种"),
     "unit_code": ("单位", "计量单位", "unit", "uom"),
+    "code": ("仓库编码", "仓库", "仓库名称", "门店编码", "warehouse"),
     "lot": ("批号", "批次", "批次号", "batch", "batch no", "lot no"),
     "channel": ("渠道", "店铺", "店铺名称", "来源平台", "shop", "store"),
     "company": ("公司", "账套", "组织", "公司代码"),
@@ -85,9 +87,29 @@ def match(header: Sequence[str], fields: Sequence[SheetField]) -> dict[str, int]
                 for place in columns.get(name, ())
             ]
     chosen: dict[str, int] = {}
-    taken: set[int] = set()
-    for *_, place, name in sorted(wishes):
+    _choose(sorted(one for one in wishes if one[0] <= _SURE), chosen)
+    # a word that few things are called by comes first; one that many are called by belongs to what
+    # the sheet speaks of by then
+    rest = [one for one in wishes if one[3] not in chosen.values()]
+    meant: dict[int, set[str]] = {}
+    for *_, place, name in rest:
+        meant.setdefault(place, set()).add(name)
+    for place in sorted(meant, key=lambda one: (len(meant[one]), one)):
+        near = {above for name in chosen for above in _above(name)}
+        own = [one for one in rest if one[3] == place]
+        _choose(sorted(own, key=lambda one: (one[4].rpartition(".")[0] not in near, one)), chosen)
+    return chosen
+
+
+def _above(name: str) -> list[str]:
+    """Return what a field is part of: lines[].item, lines[], and the event itself."""
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts))]
+
+
+def _choose(wishes: Sequence[tuple[int, bool, int, int, str]], chosen: dict[str, int]) -> None:
+    taken = set(chosen.values())
+    for *_, place, name in wishes:
         if place not in taken and name not in chosen:
             taken.add(place)
             chosen[name] = place
-    return chosen

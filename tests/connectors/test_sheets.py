@@ -166,6 +166,8 @@ def test_rows_about_the_same_thing_become_one_event():
     assert [one.name for one in plan.missing()] == []
     found = list(rows.made(plan, grids.read(raw).rows()))
     assert [(one.first_row, one.last_row, one.wrong) for one in found] == [(2, 3, []), (4, 4, [])]
+    assert found[0].data["lines"][0]["item"] == {"sku": "A-1", "name": "轴承"}
+    assert found[0].data["customer"] == {"id": "C-1", "name": "甲"}
     first = found[0].data
     assert first["order_no"] == "SO-1"
     assert first["placed_at"] == "2026-11-22T09:30:00+08:00"
