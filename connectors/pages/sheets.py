@@ -175,6 +175,8 @@ def sheet_template() -> Any:
     """Send an .xlsx file to fill in for an event type."""
     organization_id = principal().organization_id
     name = request.args.get("event_type", "")[:200]
+    if not name:
+        return go("/sheets")
     language = "zh" if str(get_locale() or "zh").startswith("zh") else "en"
     with reading(organization_id) as session:
         file = uploads.template(session, organization_id, name, language)

@@ -1,4 +1,4 @@
-"""Turns: uploads become events some at a time, under a lease.
+"""Turns: uploads of every organization become events, some at a time, under a lease.
 
 claim → commit → rows in memory → events (commit) → how far it is (commit). A worker that dies in
 between leaves rows that are read again; what came in already is known by its key.

@@ -72,7 +72,39 @@ OPERATIONS: dict[str, dict[str, dict[str, Any]]] = {
         ),
     },
     "sftp": {
-        "/check": _shape([], host_key=_LINE, username=_LINE, private_key=_TEXT),
+        "/check": _shape([], folder=_LINE, host_key=_LINE),
+        "/files": _shape(
+            ["folder"],
+            host_key=_LINE,
+            since=_NULL_TEXT,
+            page=_NULL_TEXT,
+            limit=_count(1, 1000),
+            **_FILES,
+        ),
+        "/rows": _shape(
+            ["folder"],
+            host_key=_LINE,
+            page=_NULL_TEXT,
+            token=_NULL_TEXT,
+            limit=_count(1, 1000),
+            encoding=_LINE,
+            delimiter={"enum": ["comma", "tab", "semicolon", "pipe"]},
+            event_type=_LINE,
+            columns=_TEXT,  # "field=column; field='the same in all rows'"
+            when_done={"enum": ["move", "keep"]},
+            aside=_LINE,
+            **_FILES,
+        ),
+        "/write": _shape(
+            ["folder", "name"],
+            host_key=_LINE,
+            folder=_LINE,
+            name=_LINE,
+            content_base64=_TEXT,
+            columns={"type": "array", "items": _TEXT},
+            rows={"type": "array", "items": {"type": "object"}},
+            mark=_LINE,
+        ),
     },
 }
 

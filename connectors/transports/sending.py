@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 from urllib.parse import urlsplit
 
-from connectors.transports import imap, smtp
+from connectors.transports import imap, sftp, smtp
 from connectors.transports.wires import as_failure
 from kernel import documents, http, log
 from kernel.errors import Problem
@@ -25,6 +25,7 @@ WORKS: dict[str, Mapping[str, Work]] = {
     "smtps": smtp.WORKS,
     "imap": imap.WORKS,
     "imaps": imap.WORKS,
+    "sftp": sftp.WORKS,
 }
 _logger = log.get_logger(__name__)
 

@@ -19,6 +19,7 @@ SYSTEM_MODULES = {
     "connectors/routing.py",
     "connectors/advance.py",
     "connectors/claims.py",
+    "connectors/sheets/turns.py",
     "marketplace/rollouts.py",
     "marketplace/seed.py",
     "identity/api_keys.py",
