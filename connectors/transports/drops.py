@@ -226,30 +226,29 @@ def _records(opened: Any, begin: int) -> Iterator[tuple[int, bytes]]:
     Quotation marks and line breaks are single bytes in UTF-8 and in GB18030 alike.
     """
     opened.seek(begin)
-    held, at, end = b"", begin, False
+    held, at, place, is_last = b"", begin, 0, False  # `held` begins at byte `at`
     while True:
-        cut = _end_of_record(held, is_last=end)
-        if cut:
-            yield at, held[:cut]
-            held, at = held[cut:], at + cut
-        elif end:
+        cut = _end_of_record(held, place, is_last=is_last)
+        if cut > place:
+            yield at + place, held[place:cut]
+            place = cut
+        elif is_last:
             return
-        elif len(held) > MAX_RECORD:
-            raise BadFile(f"a quotation mark is not closed after byte {at}")
+        elif len(held) - place > MAX_RECORD:
+            raise BadFile(f"a quotation mark is not closed after byte {at + place}")
         else:
             chunk = opened.read(CHUNK)
-            end = not chunk
-            held += chunk
+            held, at, place, is_last = held[place:] + chunk, at + place, 0, not chunk
 
 
-def _end_of_record(held: bytes, *, is_last: bool) -> int:
-    """Return how many bytes the first record has, 0 when its end is not there yet."""
-    at = 0
+def _end_of_record(held: bytes, begin: int, *, is_last: bool) -> int:
+    """Return where the record that begins at a place ends; there itself when it is not known."""
+    at = begin
     while (line := held.find(b"\n", at)) >= 0:
-        if held.count(b'"', 0, line) % 2 == 0:
+        if held.count(b'"', begin, line) % 2 == 0:
             return line + 1
         at = line + 1
-    return len(held) if is_last else 0
+    return len(held) if is_last else begin
 
 
 def _decoded(raw: bytes, stated: str) -> str:
