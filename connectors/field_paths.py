@@ -1,7 +1,7 @@
 """Fields to pick from: what an event and earlier steps offer, and what an action wants."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from connectors import flow_trees
@@ -9,7 +9,7 @@ from connectors.engine import flow_steps, mapping, mapping_check, schemas
 from connectors.flow_documents import action_of
 from kernel.errors import NotFound
 
-MAX_FIELDS = 200
+MAX_FIELDS = 400
 MAX_DEPTH = 5
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
@@ -22,6 +22,10 @@ class Offer:
     origin: str  # "event" or the key of a step
     title: Any
     kind: str
+    path: tuple[str, ...] = ()  # below `root`
+    root: str = ""  # "event.data", "item", "steps.erp.output"
+    schema: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    is_sure: bool = False  # its schema says that it is always there
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Wanted:
     title: Any
     kind: str
     is_required: bool
+    schema: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def offers(
@@ -53,15 +58,15 @@ def offers(
         )
         known = element if isinstance(element, Mapping) else None
         found.append(Offer("${item}", loop["key"], {"zh": "这一项", "en": "The item"}, "any"))
-        found += [_offer("item", loop["key"], leaf) for leaf in leaves(known)]
+        found += [offer_of("item", loop["key"], leaf) for leaf in leaves(known)]
         number = {"zh": "第几项，从 0 起", "en": "Its number, from 0"}
         found.append(Offer("${index}", loop["key"], number, "integer"))
-    found += [_offer("event.data", "event", leaf) for leaf in leaves(event_schema)]
+    found += [offer_of("event.data", "event", leaf) for leaf in leaves(event_schema)]
     for step in earlier:
         if step["kind"] == "filter":
             continue
         root = f"steps.{step['key']}.output"
-        found += [_offer(root, step["key"], leaf) for leaf in leaves(_output_schema(step))]
+        found += [offer_of(root, step["key"], leaf) for leaf in leaves(_output_schema(step))]
     return found[:MAX_FIELDS]
 
 
@@ -98,7 +103,13 @@ def wanted(connector_key: str | None, action_key: str | None) -> list[Wanted]:
     except NotFound:
         return []
     found = [
-        Wanted(".".join(leaf.path), leaf.title, _kind(leaf.schema), leaf.is_required)
+        Wanted(
+            ".".join(leaf.path),
+            leaf.title,
+            kind_of(leaf.schema),
+            leaf.is_required,
+            leaf.schema,
+        )
         for leaf in leaves(action.input)
     ]
     return sorted(found[:MAX_FIELDS], key=lambda one: not one.is_required)
@@ -135,7 +146,7 @@ def _leaves(
                 root, child, (*path, name), titles, required=required and name in needed
             )
     elif path:
-        yield Leaf(path, node, required, _joined(path, titles[1:]))
+        yield Leaf(path, _whole(root, node), required, _joined(path, titles[1:]))
 
 
 def _title(root: Any, node: Any) -> Any:
@@ -173,16 +184,34 @@ def _output_schema(step: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"type": "object", "properties": {str(name): {} for name in mapped}}
 
 
-def _offer(root: str, origin: str, leaf: Leaf) -> Offer:
+def offer_of(root: str, origin: str, leaf: Leaf) -> Offer:
+    """Return what reads a field that stands below `root`."""
     text = root + "".join(f".{one}" if _is_plain(one) else f'["{one}"]' for one in leaf.path)
-    return Offer(f"${{{text}}}", origin, leaf.title, _kind(leaf.schema))
+    return Offer(
+        f"${{{text}}}",
+        origin,
+        leaf.title,
+        kind_of(leaf.schema),
+        leaf.path,
+        root,
+        leaf.schema,
+        leaf.is_required,
+    )
 
 
 def _is_plain(name: str) -> bool:
     return bool(name) and not name[0].isdigit() and all(letter in _PLAIN for letter in name)
 
 
-def _kind(node: Mapping[str, Any]) -> str:
+def _whole(root: Any, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a part of a schema that can be read without the rest of it."""
+    if isinstance(root, Mapping) and "$defs" in root and "$defs" not in node:
+        return {**node, "$defs": root["$defs"]}
+    return node
+
+
+def kind_of(node: Mapping[str, Any]) -> str:
+    """Return the kinds a schema allows, `string` or `number/string`; `any` where it says none."""
     return "/".join(sorted(schemas.kinds(node) - {"null"})) or "any"
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from connectors import flow_forms, flow_trees, order_keys
@@ -55,7 +56,10 @@ def _list_at(document: Document, inside: str) -> list[Any]:
             for known, _, steps in flow_trees.lists_in(place.step):
                 if known == name:
                     return steps
-            if place.step["kind"] == "approval" and name == flow_trees.REFUSED:
+            # a way that nobody has needed yet is not in the document
+            is_approval = place.step["kind"] == "approval" and name == flow_trees.REFUSED
+            is_branch = place.step["kind"] == "branch" and name == flow_trees.OTHERWISE
+            if is_approval or is_branch:
                 found: list[Any] = place.step.setdefault(name, [])
                 return found
     own: list[Any] = document["steps"]
@@ -112,6 +116,20 @@ def _free_key(document: Document, kind: str) -> str:
     return f"{_WORDS[kind]}{number}"
 
 
+def keep_inside(step: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Put the lists of steps that stand inside a step back into what a form said of it."""
+    for _, pointer, steps in flow_trees.lists_in(before):
+        *way, last = pointer.strip("/").split("/")
+        home: Any = step
+        for name in way:
+            if isinstance(home, list):
+                home = home[int(name)] if int(name) < len(home) else None
+            else:
+                home = home.setdefault(name, {}) if isinstance(home, dict) else None
+        if isinstance(home, dict):
+            home[last] = steps
+
+
 # --- order -------------------------------------------------------------------------------------
 
 
@@ -139,6 +157,11 @@ def read_form(form: Mapping[str, str], connections: Mapping[str, str]) -> Docume
 
     `connections` gives the connector of each connection.
     """
+    return {"trigger": read_trigger(form), "steps": flow_forms.read_steps(form, connections)}
+
+
+def read_trigger(form: Mapping[str, str]) -> dict[str, Any]:
+    """Read what starts the flow, and in which order its runs go."""
     trigger: dict[str, Any] = {"event": form.get("event", "").strip(), "version": None}
     version = form.get("version", "").strip()
     if flow_forms.number_in(version):
@@ -149,7 +172,7 @@ def read_form(form: Mapping[str, str], connections: Mapping[str, str]) -> Docume
     order_key = order_key_of(form.get("order", ""), form.get("order_value", ""))
     if order_key:
         trigger["order_key"] = order_key
-    return {"trigger": trigger, "steps": flow_forms.read_steps(form, connections)}
+    return trigger
 
 
 def rows_for(rows: Sequence[Row], wanted: Sequence[Any]) -> list[Row]:
@@ -163,7 +186,7 @@ def rows_for(rows: Sequence[Row], wanted: Sequence[Any]) -> list[Row]:
         if row is None and covered:
             continue
         how = row.how if row else ("text" if one.is_required else "optional")
-        shown.append(
-            Row(one.path, how, row.source if row else "", one.title, one.kind, one.is_required)
-        )
+        known_as = {"title": one.title, "kind": one.kind, "is_required": one.is_required}
+        known_as["format"] = str(one.schema.get("format") or "")
+        shown.append(replace(row or Row(one.path, how, ""), **known_as))
     return shown + [row for row in rows if row.target not in known]

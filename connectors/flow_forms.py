@@ -36,7 +36,7 @@ def read_steps(form: Form, connections: Mapping[str, str]) -> list[dict[str, Any
     steps: list[dict[str, Any]] = []
     made: list[dict[str, Any]] = []
     for number in range(count):
-        step = _read_step(form, number, connections)
+        step = read_step(form, number, connections)
         _home(made, form.get(f"s{number}.in", ""), steps).append(step)
         made.append(step)
     return steps
@@ -52,7 +52,8 @@ def _home(made: list[dict[str, Any]], inside: str, top: list[dict[str, Any]]) ->
     return top
 
 
-def _read_step(form: Form, number: int, connections: Mapping[str, str]) -> dict[str, Any]:
+def read_step(form: Form, number: int, connections: Mapping[str, str]) -> dict[str, Any]:
+    """Read the fields of one step; lists inside it stay empty. Raises Unfit for rows that clash."""
     fields = _Fields(form, f"s{number}.")
     kind = fields.text("kind")
     kind = kind if kind in KINDS else "action"
@@ -101,9 +102,14 @@ class _Fields:
 
 def _read_action(fields: _Fields, connections: Mapping[str, str]) -> dict[str, Any]:
     chosen, _, action = fields.text("does").partition("|")
-    made = {"connector": connections.get(fields.text("connection"), "") or chosen}
-    if fields.text("connection"):
-        made["connection"] = fields.text("connection")
+    connection = fields.text("connection")
+    if chosen and not connection:
+        # an app that is connected once needs no choice
+        fitting = [one for one, connector in connections.items() if connector == chosen]
+        connection = fitting[0] if len(fitting) == 1 else ""
+    made = {"connector": connections.get(connection, "") or chosen}
+    if connection:
+        made["connection"] = connection
     # an action of another app cannot stay when the connection changes
     known = loader.library().get(made["connector"])
     fits = known is not None and chosen == known.key and action in known.actions
@@ -158,6 +164,8 @@ def _read_rows(form: Mapping[str, str], number: int) -> list[Row]:
                 target=form.get(f"{name}.target", "").strip(),
                 how=form.get(f"{name}.how", "text"),
                 source=form.get(f"{name}.source", "").replace("\r\n", "\n"),
+                table=form.get(f"{name}.table", "").replace("\r\n", "\n"),
+                unknown=form.get(f"{name}.unknown", "keep"),
             )
         )
     return [row for row in rows if row.target or row.how == "yaml"]

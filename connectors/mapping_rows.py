@@ -10,19 +10,23 @@ import yaml
 from connectors.engine import yaml_lines
 from connectors.errors import Unfit, finding
 
+_TABLE = {"table", "of", "unknown"}
 _OPERATORS = {"each", "when", "value", "optional", "const", "rest", "code_table", "object"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One target field: a text with expressions (text, optional) or a piece of YAML."""
+    """One target field: a text with expressions, a fixed value, a table of codes, or YAML."""
 
     target: str
-    how: str  # text | optional | yaml
+    how: str  # text | optional | const | table | yaml
     source: str
     title: Any = None
     kind: str = ""
     is_required: bool = False
+    format: str = ""
+    table: str = ""  # lines of `code = what it becomes`
+    unknown: str = "keep"  # what a code that is not in the table does: keep | fail
 
 
 class _Dumper(yaml.SafeDumper):
@@ -90,7 +94,52 @@ def _row(target: str, node: Any) -> Row:
         and isinstance(node["optional"], str)
     ):
         return Row(target, "optional", node["optional"])
-    return Row(target, "yaml", to_yaml(node).rstrip("\n"))
+    if isinstance(node, bool | int | Decimal):
+        return Row(target, "const", to_yaml(node).strip())
+    if isinstance(node, Mapping) and set(node) == {"const"} and isinstance(node["const"], str):
+        return Row(target, "const", to_yaml(node["const"]).strip())
+    return _table_row(target, node) or Row(target, "yaml", to_yaml(node).rstrip("\n"))
+
+
+def _table_row(target: str, node: Any) -> Row | None:
+    """Return a table of codes as a row; None for one that its lines could not say."""
+    if not isinstance(node, Mapping) or set(node) != {"code_table"}:
+        return None
+    made = node["code_table"]
+    if not isinstance(made, Mapping) or not {"table", "of"} <= set(made) <= _TABLE:
+        return None
+    table, of, unknown = made["table"], made["of"], made.get("unknown", "fail")
+    is_plain = isinstance(of, str) and unknown in ("keep", "fail") and isinstance(table, Mapping)
+    texts = [text for pair in table.items() for text in pair] if is_plain else []
+    if not is_plain or not all(_is_line(one) for one in texts):
+        return None
+    lines = "\n".join(f"{code} = {value}" for code, value in table.items())
+    return Row(target, "table", of, table=lines, unknown=unknown)
+
+
+def _is_line(text: Any) -> bool:
+    """Tell whether a text can be half of a line of a table, and is the same when it is read."""
+    return isinstance(text, str) and text == text.strip() != "" and not set(text) & {"=", "\n"}
+
+
+def _table_node(row: Row) -> dict[str, Any]:
+    """Return the table of codes that a row says; raises Unreadable for a line that is no pair."""
+    table: dict[str, str] = {}
+    for number, line in enumerate(row.table.splitlines(), 1):
+        code, sign, value = (part.strip() for part in line.partition("="))
+        if not line.strip():
+            continue
+        if not sign or not code or not value:
+            raise yaml_lines.Unreadable(
+                {
+                    "zh": f"对照表第 {number} 行要写成“代码 = 结果”",
+                    "en": f"Line {number} of the table is written as “code = result”",
+                },
+                number,
+            )
+        table[code] = value
+    unknown = row.unknown if row.unknown in ("keep", "fail") else "keep"
+    return {"code_table": {"table": table, "of": row.source, "unknown": unknown}}
 
 
 def document_of(rows: Iterable[Row], pointer: str) -> Any:
@@ -121,8 +170,12 @@ def document_of(rows: Iterable[Row], pointer: str) -> Any:
 
 
 def _node(row: Row) -> Any:
-    if row.how == "yaml":
-        return yaml_lines.parse(row.source.encode()).value
+    if row.how in ("yaml", "const"):
+        value = yaml_lines.parse(row.source.encode()).value
+        # a word stays a word, and what looks like an expression is no expression
+        return value if row.how == "yaml" or not isinstance(value, str) else {"const": value}
+    if row.how == "table":
+        return _table_node(row)
     return {"optional": row.source} if row.how == "optional" else row.source
 
 

@@ -133,7 +133,8 @@ def _ask(moving: "Moving", step: Planned, note: "Note") -> None:
     """Put a question to people; its row goes down along with the run's rest."""
     written = step.settings
     told = mapping.apply(
-        {"title": written["subject"], "text": written.get("text") or ""}, moving.activation
+        {"title": written.get("subject") or "", "text": written.get("text") or ""},
+        moving.activation,
     )
     now = clock.now()
     deadline = now + (durations.read(written.get("deadline")) or DEADLINE)

@@ -27,6 +27,10 @@ FROM_NPM = {
     "htmx-alpine.js": "htmx.org/dist/ext/hx-alpine-compat.min.js",
     "alpine.js": "@alpinejs/csp/dist/cdn.min.js",
     "echarts.js": "echarts/dist/echarts.common.min.js",
+    "react.js": "react/umd/react.production.min.js",
+    "react-dom.js": "react-dom/umd/react-dom.production.min.js",
+    "xyflow.js": "@xyflow/react/dist/umd/index.js",
+    "xyflow.css": "@xyflow/react/dist/base.css",
 }
 
 SPRITE = "icons.svg"

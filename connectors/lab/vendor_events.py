@@ -16,7 +16,7 @@ from kernel import clock, documents
 
 SENDERS = 4
 BATCH = 50
-MAX_TRIES = 30
+MAX_TRIES = 200  # well over an hour: a hub that is killed every second is not up often
 MAX_WAIT_SECONDS = 30.0
 TIMEOUT_SECONDS = 10
 

@@ -2,6 +2,7 @@
 
 from connectors.pages import (
     approvals,
+    canvas,
     connections,
     consents,
     editor,
@@ -17,6 +18,7 @@ from connectors.pages.drawing import blueprint
 __all__ = [
     "approvals",
     "blueprint",
+    "canvas",
     "connections",
     "consents",
     "editor",

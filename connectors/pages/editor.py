@@ -1,46 +1,48 @@
 """The editor of a flow: a list of steps as a form, and the same document as YAML."""
 
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
-from flask import request
-from flask_babel import gettext
+from flask import Response, request
 from sqlmodel import Session
 
-from catalog import event_types
 from connectors import (
     connections,
-    durations,
-    field_paths,
     flow_editing,
     flow_forms,
     flow_trees,
     flows,
     mapping_rows,
 )
+from connectors.editing import one_step, picking, trials
 from connectors.engine import loader
 from connectors.errors import Unfit
 from connectors.pages.drawing import blueprint, draw, go
-from connectors.pages.pictures import title_of
-from connectors.pages.timeline import way_title
-from connectors.tables import Connection
-from identity import members
+from connectors.pages.editor_view import View
+from connectors.tables import Flow
 from identity.guard import principal, require
-from identity.roles import ROLE_TITLES, ROLES
 from kernel.database import reading, transaction
 from kernel.errors import Problem
 from kernel.web import localized
 
-_DURATIONS = ("for", "deadline", "remind")
+EDITOR_COOKIE = "yf_editor"
+ONE_YEAR_SECONDS = 31_536_000
 
 
 @blueprint.get("/flows/<flow_id>/edit")
 @require("flows:write")
 def edit_flow(flow_id: str) -> Any:
-    """Show the draft as a list of steps."""
-    who = principal()
+    """Show the draft as a list of steps, or on the canvas for whoever chose that."""
+    who, asked = principal(), request.args.get("view")
     with reading(who.organization_id) as session:
         flow = flows.find(session, who.organization_id, flow_id)
-        return _draw(session, flow, flows.document_of(session, flow))
+        if (asked or request.cookies.get(EDITOR_COOKIE)) == "canvas":
+            more = {key: value for key, value in request.args.items() if key != "view"}
+            answer = go(f"/flows/{flow_id}/canvas", **more)
+        else:
+            answer = _draw(session, flow, flows.document_of(session, flow))
+    return remember(answer, asked) if asked in ("list", "canvas") else answer
 
 
 @blueprint.post("/flows/<flow_id>/edit")
@@ -53,9 +55,9 @@ def save_flow(flow_id: str) -> Any:
             known = connections.connectors_by_id(session, who.organization_id)
             document = flow_editing.read_form(request.form, known)
             flow = flows.find(session, who.organization_id, flow_id)
-            _keep(document, flows.document_of(session, flow))
-            place = _act(document, deed)
-            _fill_trigger(document)
+            keep(document, flows.document_of(session, flow))
+            fill_trigger(document)
+            place = act(session, flow, document, deed)
             revision = request.form.get("revision", type=int)
             if request.form.get("name", "").strip():
                 flows.rename(session, who.organization_id, flow_id, request.form["name"])
@@ -66,7 +68,21 @@ def save_flow(flow_id: str) -> Any:
         return go(f"/flows/{flow_id}/try")
     if deed == "publish":
         return go(f"/flows/{flow_id}", done="saved")
-    return go(f"/flows/{flow_id}/edit" + (f"#step-{place}" if place is not None else ""))
+    return _show_again(flow_id, place)
+
+
+def _show_again(flow_id: str, place: int | None) -> Any:
+    """Show the list with the sample that was chosen; a pasted one goes along in the page alone."""
+    chosen, who = request.form.get("sample", ""), principal()
+    if chosen == trials.PASTED:
+        with reading(who.organization_id) as session:
+            flow = flows.find(session, who.organization_id, flow_id)
+            return _draw(session, flow, flows.document_of(session, flow))
+    more = {"sample": chosen} if chosen else {}
+    if request.cookies.get(EDITOR_COOKIE) == "canvas":
+        more["view"] = "list"
+    address = f"/flows/{flow_id}/edit" + (f"?{urlencode(more)}" if more else "")
+    return go(address + (f"#step-{place}" if place is not None else ""))
 
 
 @blueprint.get("/flows/<flow_id>/edit/yaml")
@@ -108,13 +124,19 @@ def save_yaml(flow_id: str) -> Any:
     return draw("flow_yaml.html", flow=flow, text=text, problems=shown, is_saved=True)
 
 
-def _act(document: dict[str, Any], deed: str) -> int | None:
-    """Do what a button of the form asks with a step; returns the step to look at."""
+def act(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> int | None:
+    """Do what a button of the form asks with a step; returns the step to look at.
+
+    `add:action@2/0:1` puts an action into a list of step 2, in front of its second one;
+    `match:3` fills what is sure to fit, `match:3/customer.name` one field.
+    """
     verb, _, rest = deed.partition(":")
     if verb == "add":
         kind, _, inside = rest.partition("@")
-        return flow_editing.add_step(document, kind, inside=inside)
-    number, _, way = rest.partition("/")
+        inside, _, index = inside.partition(":")
+        position = int(index) if _is_place(index) else None
+        return flow_editing.add_step(document, kind, position, inside)
+    number, _, part = rest.partition("/")
     if not _is_place(number):
         return None
     at = int(number)
@@ -123,20 +145,32 @@ def _act(document: dict[str, Any], deed: str) -> int | None:
     if verb == "remove":
         flow_editing.remove_step(document, at)
         return max(0, at - 1)
-    if verb == "way":
+    if verb == "match":
+        _match(session, flow, document, at, part)
+    elif verb == "way":
         flow_editing.add_way(document, at)
-    elif verb == "unway" and _is_place(way):
-        flow_editing.remove_way(document, at, int(way))
+    elif verb == "unway" and _is_place(part):
+        flow_editing.remove_way(document, at, int(part))
     elif verb != "apply":
         return None
     return at
+
+
+def _match(session: Session, flow: Flow, document: dict[str, Any], at: int, target: str) -> None:
+    """Take over what is proposed for a field, or everything that is sure."""
+    places = flow_trees.walk(document)
+    if at >= len(places):
+        return
+    found = View(session, flow, document).proposals(at, places[at].step)
+    chosen = [one for one in found if (one.target == target if target else one.is_sure)]
+    one_step.take_over(document, at, chosen)
 
 
 def _is_place(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 4
 
 
-def _keep(document: dict[str, Any], before: dict[str, Any]) -> None:
+def keep(document: dict[str, Any], before: dict[str, Any]) -> None:
     """Keep what the form does not show: a title's other language, quotes, the trigger's source."""
     known = {place.step.get("key"): place.step for place in flow_trees.walk(before)}
     for place in flow_trees.walk(document):
@@ -157,7 +191,7 @@ def _keep_words(part: dict[str, Any], old: dict[str, Any]) -> None:
         part["when"] = old["when"]
 
 
-def _fill_trigger(document: dict[str, Any]) -> None:
+def fill_trigger(document: dict[str, Any]) -> None:
     """Take the event from the app's trigger when one was chosen."""
     trigger = document["trigger"]
     connector = loader.library().get(trigger.get("connector", ""))
@@ -180,130 +214,39 @@ def _refuse(flow_id: str, problem: Problem) -> Any:
 
 
 def _draw(
-    session: Session, flow: Any, document: dict[str, Any], problem: Problem | None = None
-) -> Any:
-    owner = flow.organization_id
-    mine = connections.all_of(session, owner)
-    schema = flows.event_schema(session, owner, document)
-    found = flows.check(session, owner, document)
+    session: Session, flow: Flow, document: dict[str, Any], problem: Problem | None = None
+) -> Response:
+    view = View(session, flow, document)
+    common = view.common(problem)
+    steps = view.steps()
+    every = list(_flat(steps))
     return draw(
         "flow_edit.html",
-        problem=problem,
-        flow=flow,
-        document=document,
-        steps=_steps(document, schema),
-        count=len(flow_trees.walk(document)),
-        seats=[(seat.id, seat.name) for seat in members.list_seats(session, owner)],
-        roles=[(role, gettext(ROLE_TITLES[role])) for role in ROLES],
-        units=[
-            ("m", gettext("minutes")),
-            ("h", gettext("hours")),
-            ("d", gettext("days")),
-            ("s", gettext("seconds")),
-        ],
-        connections=[(one.id, one.name) for one in mine],
-        actions=_actions(mine),
-        events=event_types.all_types(session, owner),
-        triggers=_triggers(mine),
-        operators=flow_forms.OPERATORS,
-        order=flow_editing.order_parts(document["trigger"]),
-        offers=field_paths.offers(document, 0, schema),
-        problems=[
-            {
-                "step": flow_trees.number_at(document, one["pointer"]),
-                "message": localized(one["say"]),
-                "pointer": one["pointer"],
-            }
-            for one in found
-        ],
+        steps=steps,
+        picker=view.picker(every, common["trigger_offers"]),
+        picks=[picking.key_of(one) for one in common["trigger_offers"]],
+        **common,
     )
 
 
-def _steps(document: dict[str, Any], schema: Any) -> list[dict[str, Any]]:
-    """Return the flow's own steps as the form shows them, each with the lists inside it."""
-    shown: list[dict[str, Any]] = []
-    top: list[dict[str, Any]] = []
-    for place in flow_trees.walk(document):
-        step = _step(document, place, schema)
-        shown.append(step)
-        if not place.inside:
-            top.append(step)
-            continue
-        around, _, name = place.inside.partition("/")
-        inner = next(one for one in shown[int(around)]["lists"] if one["name"] == name)
-        inner["steps"].append(step)
-    return top
+def _flat(steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        yield step
+        for inner in step["lists"]:
+            yield from _flat(inner["steps"])
 
 
-def _lists(step: dict[str, Any], number: int) -> list[dict[str, Any]]:
-    names = [name for name, _, _ in flow_trees.lists_in(step)]
-    if step["kind"] == "approval" and flow_trees.REFUSED not in names:
-        names.append(flow_trees.REFUSED)
-    if step["kind"] == "branch" and flow_trees.OTHERWISE not in names:
-        names.append(flow_trees.OTHERWISE)
-    ways = step.get("ways") or []
-    found: list[dict[str, Any]] = []
-    for name in names:
-        way = ways[int(name)] if name.isdigit() else None
-        title = way_title(step, way["key"] if way else name) if step["kind"] != "each" else ""
-        found.append(
-            {
-                "name": name,
-                "inside": f"{number}/{name}",
-                "title": title,
-                "way": way,
-                "parts": flow_forms.condition_parts(way.get("when")) if way else None,
-                "steps": [],
-            }
-        )
-    return found
-
-
-def _step(document: dict[str, Any], place: flow_trees.Place, schema: Any) -> dict[str, Any]:
-    step, number = place.step, place.number
-    body = step.get("mapping" if step["kind"] == "map" else "input")
-    rows = mapping_rows.rows_of(body) if step["kind"] in ("map", "action") else []
-    if step["kind"] == "action":
-        fields = field_paths.wanted(step.get("connector"), step.get("action"))
-        rows = flow_editing.rows_for(rows, fields)
-    if not (rows and rows[0].target == ""):
-        rows = [*rows, mapping_rows.Row("", "text", "")]
-    return {
-        **step,
-        "number": number,
-        "inside": place.inside,
-        "is_first": place.index == 0,
-        "is_last": place.index == len(place.siblings) - 1,
-        "label": title_of(step),
-        "title": localized(step["title"]) if step.get("title") else "",
-        "rows": rows,
-        "parts": flow_forms.condition_parts(step.get("when")),
-        "durations": {name: durations.parts(step.get(name)) for name in _DURATIONS},
-        "lists": _lists(step, number),
-        "offers": field_paths.offers(document, number, schema),
-    }
-
-
-def _actions(mine: list[Connection]) -> list[tuple[str, str]]:
-    """List what the organization's connections can do, as choices."""
-    known = [loader.library().get(key) for key in dict.fromkeys(one.connector_key for one in mine)]
-    return [
-        (f"{one.key}|{action.key}", f"{localized(one.title)} · {localized(action.title)}")
-        for one in known
-        if one is not None
-        for action in one.actions.values()
-    ]
-
-
-def _triggers(mine: list[Connection]) -> list[tuple[str, str]]:
-    """List what the organization's connections can start a flow with, as choices."""
-    found = []
-    for one in mine:
-        connector = loader.library().get(one.connector_key)
-        for trigger in connector.triggers.values() if connector else ():
-            value = f"{one.id}|{one.connector_key}|{trigger.key}"
-            found.append((value, f"{one.name} · {localized(trigger.title)}"))
-    return found
+def remember(answer: Response, editor: str) -> Response:
+    """Let the browser remember which editor a person chose."""
+    answer.set_cookie(
+        EDITOR_COOKIE,
+        editor,
+        max_age=ONE_YEAR_SECONDS,
+        samesite="Lax",
+        httponly=True,
+        secure=request.is_secure,
+    )
+    return answer
 
 
 def _with_lines(text: str, findings: list[dict[str, Any]]) -> list[dict[str, Any]]:

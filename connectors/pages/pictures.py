@@ -33,14 +33,15 @@ def picture(
     document: Mapping[str, Any], states: Mapping[int, str] | None = None
 ) -> list[dict[str, Any]]:
     """Return the boxes of a flow's picture; `states` adds how each step of a run went."""
-    return [_trigger(document.get("trigger") or {})] + [
-        _step(place.step, (states or {}).get(place.number))
+    return [trigger_box(document.get("trigger") or {})] + [
+        box_of(place.step, (states or {}).get(place.number))
         for place in flow_trees.walk(document)
         if not place.depth
     ]
 
 
-def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
+def trigger_box(trigger: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the box of what starts a flow."""
     connector = connector_or_none(trigger.get("connector"))
     event = str(trigger.get("event") or "")
     named = event_types.lookup(None, None, event) if event else None
@@ -80,7 +81,8 @@ def title_of(step: Mapping[str, Any]) -> str:
     return found
 
 
-def _step(step: Mapping[str, Any], state: str | None) -> dict[str, Any]:
+def box_of(step: Mapping[str, Any], state: str | None = None) -> dict[str, Any]:
+    """Return the box of one step: its app, what it is called, and how many stand inside it."""
     kind = step.get("kind")
     app = app_of(step.get("connector")) if kind == "action" and step.get("connector") else None
     names = {

@@ -381,13 +381,13 @@ PLAIN = {
     "is_confirmed", "is_secret", "kind", "lang", "language", "large_payloads", "level", "limit",
     "live_days", "logo", "max_endpoints", "max_in_flight", "minutes", "name", "name_en", "name_zh",
     "natural_key", "number", "occurred_at", "offer", "old_password", "only_failed", "open_url",
-    "order", "ordering", "organization_name", "origins", "output", "overlap_hours", "password",
-    "per_day", "per_minute", "permissions", "private_key", "q", "reason", "rejected_days",
-    "revision", "role", "sample", "schema", "scheme", "scheme_options", "secret", "settings",
-    "signature", "since", "size", "slot", "slug", "sort", "start", "state", "sub_scenario",
-    "subject", "subscriber_name", "template", "title", "title_en", "title_zh", "trigger", "type",
-    "type_from", "type_rules", "type_value", "unknown_types", "until", "url", "value", "version",
-    "view", "weight",
+    "order", "ordering", "organization_name", "origins", "output", "overlap_hours", "part",
+    "password", "pasted", "per_day", "per_minute", "permissions", "private_key", "q", "reason",
+    "rejected_days", "revision", "role", "sample", "schema", "scheme", "scheme_options", "secret",
+    "settings", "show", "signature", "since", "size", "slot", "slug", "sort", "start", "state",
+    "sub_scenario", "subject", "subscriber_name", "template", "title", "title_en", "title_zh",
+    "trigger", "type", "type_from", "type_rules", "type_value", "unknown_types", "until", "url",
+    "value", "version", "view", "weight",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""What the editor of flows knows beside the document: its picture, samples, fields, proposals."""
