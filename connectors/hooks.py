@@ -21,6 +21,7 @@ from connectors import (
 )
 from connectors.pages import reconciliations as missing_events
 from connectors.sheets import turns as sheet_turns
+from connectors.streams import holds, listening
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -41,6 +42,8 @@ audit.name_actions(
         "connection.given": N_("said what AI assistants may do in an app"),
         "assistant.called": N_("used an app as an AI assistant"),
         "poll.started": N_("let the hub ask an app for what is new"),
+        "stream.started": N_("let the hub listen to an app"),
+        "stream.stopped": N_("stopped listening to an app"),
         "poll.stopped": N_("stopped asking an app for what is new"),
         "sheet.uploaded": N_("uploaded a spreadsheet"),
         "sheet.let_in": N_("let a spreadsheet in as events"),
@@ -86,7 +89,7 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if holding.RUNS not in suspensions.HOLDS:
         suspensions.HOLDS.append(holding.RUNS)
     backlogs.COUNTS["runs"] = runs.count_waiting
-    for release in (claims.release, reconcile_claims.release, sheet_turns.release):
+    for release in (claims.release, reconcile_claims.release, sheet_turns.release, holds.release):
         if release not in workers.HOLDERS:
             workers.HOLDERS.append(release)
     if triggers_in.offers not in known_senders.MORE:
@@ -98,3 +101,4 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
         queue.SWEEPS.append(queue.Sweep("connectors.sheets", sheet_turns.sweep))
+        queue.SWEEPS.append(queue.Sweep("connectors.streams", listening.sweep))

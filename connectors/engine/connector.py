@@ -298,6 +298,15 @@ class LifecycleStep:
     envelope: Envelope
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How an app is listened to over a connection that the hub opens: DingTalk's Stream mode."""
+
+    open: "TokenStep"  # asks for an endpoint and a ticket
+    hosts: tuple[str, ...]  # where the endpoint may lead
+    prefix: str  # of the events' types
+
+
 @dataclass(frozen=True)
 class Connector:
     """A connector folder, read and frozen."""
@@ -319,6 +328,7 @@ class Connector:
     exempt: Mapping[str, str]
     folder: Path
     digest: str
+    stream: Stream | None = None
     confidence: str = "documented"
     source: str | None = None
 

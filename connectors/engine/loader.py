@@ -158,6 +158,9 @@ class _Builder:
             exempt=self.manifest.get("exempt", {}),
             folder=self.folder,
             digest=digest(self.folder),
+            stream=signing_in.stream(
+                self.manifest.get("stream"), (self._request, self._envelope, self._errors)
+            ),
             **_known(about),
         )
 

@@ -15,6 +15,7 @@ from connectors.engine.connector import (
     RawBody,
     RequestTemplate,
     Sign,
+    Stream,
     TokenStep,
 )
 from connectors.engine.findings import say
@@ -227,6 +228,14 @@ def _step_sign(stated: Any, one: Mapping[str, Any]) -> Sign | None:
     if not stated or not is_whole:
         return None
     return sign({**one.get("sign", {}), **own}, own.get("before", one.get("before", {})))
+
+
+def stream(stated: Mapping[str, Any] | None, readers: Readers) -> Stream | None:
+    """Return how an app is listened to, as the manifest states it."""
+    if stated is None:
+        return None
+    step = _step(stated["open"], {}, readers)
+    return Stream(open=step, hosts=tuple(stated["hosts"]), prefix=stated["prefix"])
 
 
 def _expires(stated: Mapping[str, str] | None) -> Expires | None:

@@ -12,6 +12,7 @@ from connectors.pages import (
     reconciliations,
     runs,
     sheets,
+    streams,
 )
 from connectors.pages.drawing import blueprint
 
@@ -28,4 +29,5 @@ __all__ = [
     "reconciliations",
     "runs",
     "sheets",
+    "streams",
 ]

@@ -17,6 +17,7 @@ from connectors.pages.drawing import (
     typed,
     typed_under,
 )
+from connectors.streams import holds
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
@@ -183,6 +184,7 @@ def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         users = connections.flows_using(session, who.organization_id, connection_id)
         waiting = runs.count_waiting_for(session, who.organization_id, connection_id)
         polled = poll_card.shown(session, connection)
+        held = holds.find(session, who.organization_id, connection_id)
     connector = connector_or_none(connection.connector_key)
     return draw(
         "connection.html",
@@ -193,6 +195,7 @@ def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         users=users,
         waiting=waiting,
         polls=polled,
+        stream=held,
         callback=consents.callback_address(),
         mcp_url=settings().base_url + door.PATH,
     )

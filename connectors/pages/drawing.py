@@ -27,6 +27,8 @@ DONE = {
     "given": N_("Assistants may do this from now on."),
     "poll_started": N_("The app is asked from now on. What is new comes in as events."),
     "poll_stopped": N_("The app is asked no more. What came in stays."),
+    "stream_started": N_("The hub listens from now on. What the app sends comes in as events."),
+    "stream_stopped": N_("The hub listens no more. What came in stays."),
     "sheet_arranged": N_("The columns are matched anew. Look at the preview."),
     "sheet_let_in": N_("The rows come in as events from now on."),
     "sheet_given_up": N_("The file was thrown away. Nothing came in."),

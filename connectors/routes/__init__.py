@@ -11,8 +11,9 @@ from connectors.routes import (
     reconciliations,
     runs,
     sheets,
+    streams,
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals, sheets):
+for part in (library, connections, polls, reconciliations, flows, runs, approvals, sheets, streams):
     blueprint.register_blueprint(part.blueprint)

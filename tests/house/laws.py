@@ -133,7 +133,7 @@ def outbound_only_through_kernel(modules: Iterable[Module]) -> list[str]:
         "connectors/transports/smtp.py": "smtplib",
         "connectors/transports/imap.py": "imaplib",
         "connectors/transports/sftp.py": "paramiko",
-        "connectors/transports/streams.py": "websockets",
+        "connectors/streams/listening.py": "websockets",
     }
     return [
         f"{name}:{line} imports {module}; call out through kernel.http"

@@ -1,4 +1,4 @@
-"""Spreadsheets on their way to events."""
+"""Spreadsheets on their way to events; streams that the hub listens to."""
 
 import sqlalchemy as sa
 import sqlmodel
@@ -57,7 +57,42 @@ def upgrade() -> None:
         op.execute("ALTER TABLE sheet_upload ENABLE ROW LEVEL SECURITY")
         op.execute("ALTER TABLE sheet_upload FORCE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY tenant ON sheet_upload USING ({POLICY}) WITH CHECK ({POLICY})")
+    _streams()
+
+
+def _streams() -> None:
+    text = sqlmodel.sql.sqltypes.AutoString
+    op.create_table(
+        "held_stream",
+        sa.Column("created_at", columns.Moment(), nullable=False),
+        sa.Column("organization_id", text(length=40), nullable=False),
+        sa.Column("id", text(length=40), nullable=False),
+        sa.Column("connection_id", text(), nullable=False),
+        sa.Column("state", text(), nullable=False),
+        sa.Column("next_at", columns.Moment(), nullable=False),
+        sa.Column("lease_owner", text(), nullable=True),
+        sa.Column("lease_epoch", sa.Integer(), nullable=False),
+        sa.Column("connected_at", columns.Moment(), nullable=True),
+        sa.Column("last_at", columns.Moment(), nullable=True),
+        sa.Column("message_count", sa.Integer(), nullable=False),
+        sa.Column("failure_count", sa.Integer(), nullable=False),
+        sa.Column("problem", columns.Document(), nullable=True),
+        sa.PrimaryKeyConstraint("organization_id", "id"),
+    )
+    condition = sa.text("state != 'off'")
+    op.create_index(
+        "ix_held_stream_due",
+        "held_stream",
+        ["next_at"],
+        sqlite_where=condition,
+        postgresql_where=condition,
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE held_stream ENABLE ROW LEVEL SECURITY")
+        op.execute("ALTER TABLE held_stream FORCE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY tenant ON held_stream USING ({POLICY}) WITH CHECK ({POLICY})")
 
 
 def downgrade() -> None:
+    op.drop_table("held_stream")
     op.drop_table("sheet_upload")
