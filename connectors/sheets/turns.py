@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 from sqlmodel import Session
 
 from connectors.sheets import grids, rows, uploads
@@ -202,6 +202,16 @@ def _stop(session: Session, *, row: SheetUpload, words: str) -> None:
         mine.ended_at = store_now(session)
 
 
+def forget_old(session: Session) -> int:
+    """Throw files away that nobody let in for days."""
+    found: Any = session.execute(
+        delete(SheetUpload).where(
+            SHEET_UPLOAD.c.state == "draft", SHEET_UPLOAD.c.next_at < store_now(session)
+        )
+    )
+    return int(found.rowcount)
+
+
 def work_all(worker_id: str) -> int:
     """Take turns until nothing is due and return how many were taken."""
     count = 0
@@ -223,7 +233,7 @@ def sweep() -> int:
         return 0
     if time.monotonic() - _forgot_at > FORGET_SECONDS:
         _forgot_at = time.monotonic()
-        write(uploads.forget_old)
+        write(forget_old)
     with reading(EVERY) as session:
         due = session.execute(select(SHEET_UPLOAD.c.id).where(*_is_due(session)).limit(1)).first()
     _threads[:] = [thread for thread in _threads if thread.is_alive()]

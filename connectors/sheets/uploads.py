@@ -9,7 +9,7 @@ from typing import Any
 
 import openpyxl
 from openpyxl.styles import Font
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlmodel import Session
 
 from catalog import event_types
@@ -224,16 +224,6 @@ def _source(session: Session, organization_id: str) -> Source:
     )
     session.flush()
     return made
-
-
-def forget_old(session: Session) -> int:
-    """Throw files away that nobody let in for days."""
-    found: Any = session.execute(
-        delete(SheetUpload).where(
-            SHEET_UPLOAD.c.state == "draft", SHEET_UPLOAD.c.next_at < store_now(session)
-        )
-    )
-    return int(found.rowcount)
 
 
 def template(session: Session, organization_id: str, name: str, language: str) -> bytes:

@@ -362,10 +362,10 @@ def test_nothing_comes_in_while_something_needed_is_missing(firm):
 
 def test_files_that_nobody_lets_in_go(firm):
     upload_id = sent(firm)
-    write(uploads.forget_old)
+    write(turns.forget_old)
     with transaction(firm) as session:
         uploads.find(session, firm, upload_id).next_at = clock.now()
-    assert write(uploads.forget_old) >= 1
+    assert write(turns.forget_old) >= 1
     with reading(EVERY) as session:
         gone = select(SheetUpload).where(SheetUpload.id == upload_id)
         assert session.execute(gone).first() is None
