@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Select, func, select, text, update
 from sqlmodel import Session, col
 
+from connectors import approval_addresses
 from connectors.errors import NotNow, Unfit, finding
 from connectors.keys import Key
 from connectors.tables import APPROVAL, Approval, Flow, Run, Step
@@ -59,6 +60,7 @@ def _tell(session: Session, news: str, row: Mapping[str, Any], **more: Any) -> N
         "text": row["text"],
         "deadline_at": row["deadline_at"].isoformat(),
         "path": f"/approvals/{row['id']}",
+        "link": approval_addresses.address_of(row["organization_id"], row["id"]),
         **more,
     }
     outbox.emit(session, row["organization_id"], news, data, row["id"])

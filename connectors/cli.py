@@ -10,6 +10,7 @@ import click
 from connectors.engine import loader
 from connectors.engine.findings import EngineError, Finding
 from connectors.lab import beginning, differences, mock_vendor, offline, validate
+from connectors.publishing import cli as publishing
 from kernel import documents
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -146,6 +147,9 @@ def run_mock(arguments: tuple[str, ...]) -> None:
     Options: --base-port, --host, --state-dir, --mode, --seconds, --any-address. Ctrl-C ends it.
     """
     sys.exit(mock_vendor.main(list(arguments)))
+
+
+group.add_command(publishing.publish)
 
 
 def _chosen(folders: tuple[Path, ...], *, is_all: bool) -> list[Path]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sqlmodel import Session
+
 from connectors import connections, masking, tokens
 from connectors.connections import Open
 from connectors.engine import answers, requests
@@ -72,3 +74,11 @@ def _problem(answer: Answer, secrets: tuple[str, ...]) -> Mapping[str, Any] | No
     said = {"say": dict(answer.say or {}), "detail": answer.detail or None}
     kept: Mapping[str, Any] = {"cause": cause, **masking.keep(said, secrets)}
     return kept
+
+
+def address_of(session: Session, organization_id: str, connection_id: str | None) -> str | None:
+    """Return the app's own address, where a connection names one that a browser can open."""
+    connection = session.get(Connection, (organization_id, connection_id or ""))
+    known = (connection.settings or {}) if connection else {}
+    found = str(known.get("base_url") or known.get("url") or "")
+    return found if found.startswith(("https://", "http://")) else None

@@ -9,10 +9,11 @@ from typing import Any, cast
 from sqlalchemy import case, select, update
 from sqlmodel import Session, col
 
-from connectors import credentials, flow_documents, order_lanes
+from connectors import credentials, flow_documents, names, order_lanes
 from connectors.engine import loader
 from connectors.engine.connector import Auth, ConnectionValues, Connector
 from connectors.errors import InUse, Unfit, finding
+from connectors.publishing import shelf
 from connectors.tables import CONNECTION, RECONCILIATION, Connection, Flow, FlowVersion, Run
 from kernel import documents, ids, log, queue, tenancy, vault
 from kernel.columns import one_of
@@ -44,7 +45,7 @@ def create(
     organization_id: str,
     connector_key: str,
     *,
-    name: str | None = None,
+    name: str | Mapping[str, str] | None = None,
     auth: str | None = None,
     fields: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -54,7 +55,7 @@ def create(
 
     Raises NotFound for an unknown connector and Unfit for values that do not fit.
     """
-    connector = loader.find(connector_key)
+    connector = shelf.offered(connector_key)
     chosen = dict(settings or {})
     findings = credentials.check_settings(connector, chosen)
     way = credentials.auth_of(connector, auth)
@@ -62,17 +63,20 @@ def create(
     findings += credentials.check_fields(way, given, auth)
     if findings:
         raise Unfit(findings)
+    named: Any = dict(name) if isinstance(name, Mapping) else (name or "").strip()
+    named = named or dict(connector.title)
     connection = Connection(
         organization_id=organization_id,
         id=ids.new_id("con"),
         connector_key=connector.key,
-        name=(name or "").strip() or connector.title["zh"],
+        name=named,
         auth=way.id if way else None,
         settings=chosen,
         installation_id=installation_id,
     )
     _store_fields(connection, way, given)
     session.add(connection)
+    names.read_back(session, connection)
     return connection
 
 
@@ -257,6 +261,7 @@ def _wake(session: Session, connection: Connection) -> int:
             cause=None,
             say=None,
             detail=None,
+            incident_id=None,
             finished_at=None,
         )
         .returning(col(Run.organization_id), col(Run.flow_id), col(Run.order_key))

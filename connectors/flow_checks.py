@@ -9,6 +9,7 @@ from connectors.errors import finding
 from connectors.flow_shapes import check_shape
 from identity import roles
 
+BY_LINK = ("sign_in", "named")
 AT_DEADLINE = ("refuse", "approve")
 _OWN_NEWS = "approval."  # what approvals themselves tell
 Finding = dict[str, Any]
@@ -161,6 +162,14 @@ def _check_approval(
     for role in held:
         if role not in roles.ROLES:
             yield finding(f"{at}/who", f"没有角色“{role}”", f"There is no role “{role}”")
+    if step.get("by_link", "sign_in") not in BY_LINK:
+        yield _wrong_choice(f"{at}/by_link", BY_LINK)
+    elif step.get("by_link") == "named" and (held or len(named) != 1):
+        yield finding(
+            f"{at}/by_link",
+            "凭链接直接决定时，审批人只能选一位成员，不能选角色",
+            "A link decides in the name of one person: ask one member, and no role",
+        )
     if any(one not in members for one in named):
         yield finding(
             f"{at}/who",

@@ -75,6 +75,26 @@ class Recipe:
         """Return the step at a run's position."""
         return self.steps[position % SPAN]
 
+    def loops_around(self, position: int) -> list[int]:
+        """Return the positions of the loops that a position is inside of, the outermost first."""
+        items = flow_paths.items_of(position)
+        numbers: list[int] = []
+        inside = self.step_at(position).inside
+        while inside is not None:
+            numbers.insert(0, inside)
+            inside = self.steps[inside].inside
+        return [flow_paths.position_at(one, items[:depth]) for depth, one in enumerate(numbers)]
+
+    def order_of(self, position: int) -> tuple[int, ...]:
+        """Return what sorts positions in the order that a run comes by them."""
+        if position % SPAN >= len(self.steps):
+            return (position,)
+        items = flow_paths.items_of(position)
+        key: list[int] = []
+        for loop, item in zip(self.loops_around(position), items, strict=False):
+            key += [flow_paths.step_of(loop), item]
+        return (*key, flow_paths.step_of(position))
+
     def lane_at(self, position: int, otherwise: str) -> str:
         """Return the connection that the first action at or after `position` calls."""
         for step in self.steps[position % SPAN :]:

@@ -111,7 +111,7 @@ def _read_action(fields: _Fields, connections: Mapping[str, str]) -> dict[str, A
     if connection:
         made["connection"] = connection
     # an action of another app cannot stay when the connection changes
-    known = loader.library().get(made["connector"])
+    known = loader.known(made["connector"])
     fits = known is not None and chosen == known.key and action in known.actions
     return {**made, "action": action if fits else ""}
 
@@ -151,6 +151,8 @@ def _read_approval(form: Form, fields: _Fields) -> dict[str, Any]:
     }
     if fields.text("text"):
         made["text"] = fields.text("text")
+    if fields.text("by_link") == "named":
+        made["by_link"] = "named"
     return made
 
 

@@ -24,7 +24,7 @@ _OWN_PARTS: dict[str, set[str]] = {
     "each": {"over", "item_key", "on_item_error", "steps"},
     "delay": {"for", "until"},
     "approval": {
-        "who", "subject", "text", "deadline", "at_deadline", "remind", "refused",
+        "who", "subject", "text", "deadline", "at_deadline", "remind", "refused", "by_link",
     },
 }  # fmt: skip
 _EVERY = {"key", "kind", "title"}
@@ -38,6 +38,7 @@ _TEXTS = (
     "deadline",
     "at_deadline",
     "remind",
+    "by_link",
 )
 _LISTS = {"branch": ("else",), "each": ("steps",), "approval": ("refused",)}
 Finding = dict[str, Any]

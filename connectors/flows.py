@@ -14,6 +14,7 @@ from connectors import (
     flow_checks,
     flow_documents,
     flow_shapes,
+    names,
     order_keys,
     order_lanes,
 )
@@ -32,24 +33,26 @@ UNFINISHED = ("due", "leased", "waiting", "parked")
 def create(
     session: Session,
     organization_id: str,
-    name: str,
+    name: str | Mapping[str, str],
     document: Mapping[str, Any] | None = None,
     *,
     template_key: str | None = None,
     installation_id: str | None = None,
 ) -> Flow:
     """Start a flow as a draft; it does nothing before it is published."""
-    if not name.strip():
+    named: Any = name.strip()[:120] if isinstance(name, str) else dict(name)
+    if not named:
         raise Unfit([finding("/name", "请给流程起个名字", "Please give the flow a name")])
     flow = Flow(
         organization_id=organization_id,
         id=ids.new_id("flw"),
-        name=name.strip()[:120],
+        name=named,
         draft=_readable(document or flow_documents.empty()),
         template_key=template_key,
         installation_id=installation_id,
     )
     session.add(flow)
+    names.read_back(session, flow)
     return flow
 
 
@@ -70,7 +73,7 @@ def create_from_template(
     return create(
         session,
         organization_id,
-        name or str(template.title.get("zh") or template_key),
+        name or dict(template.title),
         document,
         template_key=template_key,
         installation_id=installation_id,

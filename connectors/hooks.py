@@ -11,6 +11,7 @@ from connectors import (
     conditions,
     flows,
     holding,
+    nightly_proofs,
     reconcile_claims,
     reconcile_threads,
     routing,
@@ -19,7 +20,10 @@ from connectors import (
     spoken,
     triggers_in,
 )
+from connectors.engine import loader
+from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
+from connectors.publishing import checks, shelf
 from connectors.sheets import turns as sheet_turns
 from connectors.streams import holds, listening
 from identity import audit, suspensions
@@ -62,11 +66,35 @@ audit.name_actions(
         "run.step_taken_as_done": N_("took a step of a run as done"),
         "run.cancelled": N_("cancelled a run"),
         "run.item_left_out": N_("left out an item of a run"),
+        "run.items_retried": N_("tried items of a run again"),
         "run.delay_ended": N_("let a run go on before its time"),
         "approval.approved": N_("approved what a flow asked"),
         "approval.refused": N_("refused what a flow asked"),
         "run.bulk_replayed": N_("repeated parked runs"),
+        "edition.uploaded": N_("uploaded a connector"),
+        "edition.deleted": N_("threw a draft of a connector away"),
+        "edition.submitted": N_("sent a connector to review"),
+        "edition.published": N_("published a connector"),
+        "edition.refused": N_("refused a connector"),
+        "edition.changed": N_("changed what a version of a connector is good for"),
+        "connection.upgraded": N_("moved a connection to a newer version of its connector"),
+        "incident.changed": N_("took care of a trouble"),
+        "incident.closed": N_("marked a trouble as dealt with"),
+        "incident.repair_begun": N_("repaired what stopped for one cause"),
+        "incident.repair_stopped": N_("stopped a repair"),
     }
+)
+
+_SWEEPS = (
+    ("connectors.absence", absence.sweep),
+    ("connectors.approvals", approvals.sweep),
+    ("connectors.reconcile", reconcile_threads.sweep),
+    ("connectors.sheets", sheet_turns.sweep),
+    ("connectors.streams", listening.sweep),
+    ("connectors.incidents", rounds.sweep),
+    ("connectors.repairs", repairs.sweep),
+    ("connectors.proofs", nightly_proofs.sweep),
+    ("connectors.checks", checks.sweep),
 )
 
 
@@ -96,9 +124,7 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
         known_senders.MORE.append(triggers_in.offers)
     if missing_events.card not in source_pages.CARDS:
         source_pages.CARDS.append(missing_events.card)
-    if all(sweep.name != "connectors.reconcile" for sweep in queue.SWEEPS):
-        queue.SWEEPS.append(queue.Sweep("connectors.absence", absence.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.approvals", approvals.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.reconcile", reconcile_threads.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.sheets", sheet_turns.sweep))
-        queue.SWEEPS.append(queue.Sweep("connectors.streams", listening.sweep))
+    known = {sweep.name for sweep in queue.SWEEPS}
+    queue.SWEEPS += [queue.Sweep(*one) for one in _SWEEPS if one[0] not in known]
+    if shelf.find not in loader.SHELVES:
+        loader.SHELVES.append(shelf.find)

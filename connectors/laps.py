@@ -206,10 +206,14 @@ def _give_up(moving: "Moving", loop: Loop, cause: str, sentence: "Say") -> None:
 
 
 def forget_past(moving: "Moving") -> None:
-    """Drop the notes of items that are done with; they are written down."""
-    now = items_of(moving.position)
+    """Drop the notes of items that are done with; they are written down.
+
+    What lies ahead was done before, when items are tried again, and is passed by its notes.
+    """
+    now, order = items_of(moving.position), moving.recipe.order_of
+    here = order(moving.position)
     moving.notes = {
         position: note
         for position, note in moving.notes.items()
-        if now[: len(items_of(position))] == items_of(position)
+        if now[: len(items_of(position))] == items_of(position) or order(position) > here
     }

@@ -158,6 +158,7 @@ def _ask(moving: "Moving", step: Planned, note: "Note") -> None:
             "members": list(who.get("members") or ()),
             "state": "open",
             "at_deadline": written.get("at_deadline") or "refuse",
+            "by_link": written.get("by_link") or "sign_in",
             "deadline_at": deadline,
             "next_at": min(deadline, now + remind) if remind else deadline,
         }

@@ -43,7 +43,7 @@ class Offer:
 
 def offers(session: Session, connection: Connection) -> list[Offer]:
     """Return what a connection's app can be asked for."""
-    connector = loader.library().get(connection.connector_key)
+    connector = loader.known(connection.connector_key)
     polled = [one for one in connector.triggers.values() if one.every] if connector else []
     if not polled:
         return []

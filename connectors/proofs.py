@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalog import event_types
-from connectors import flow_checks, flow_documents, rehearsals
+from connectors import approval_links, approvals, flow_checks, flow_documents, rehearsals
 from connectors.dry_runs import DryRun
 from connectors.engine import fixtures, flow_steps, flow_templates, schemas
 from connectors.engine.findings import Problem, say
@@ -71,6 +71,8 @@ def event_schema(document: Mapping[str, Any]) -> Schema | None:
     if own is not None:
         return own
     trigger = document["trigger"]
+    if trigger["event"] in approvals.NEWS:
+        return approval_links.SCHEMA
     known = event_types.built_in().get((trigger["event"], trigger.get("version") or 1))
     return known.schema if known else None
 

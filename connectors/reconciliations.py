@@ -64,7 +64,7 @@ def plan_of(connector: Connector, source: Source) -> Reconcile | None:
 def ways(session: Session, source: Source) -> list[Way]:
     """Return the ways a source's sender could be asked, with the connections to ask over."""
     if source.connector_key:
-        known = loader.library().get(source.connector_key)
+        known = loader.known(source.connector_key)
         choice = [known] if known else []
     else:
         choice = list(loader.library().values())
@@ -115,7 +115,7 @@ def status(one: Reconciliation, now: datetime) -> Status:
 
 def watch(session: Session, source: Source) -> bool:
     """Look for what a source lacks from now on, if its app can be asked without more input."""
-    connector = loader.library().get(source.connector_key or "")
+    connector = loader.known(source.connector_key or "")
     plan = plan_of(connector, source) if connector else None
     if plan is None or source.connection_id is None or plan.input.get("required"):
         return False
@@ -169,7 +169,7 @@ def set_up(
     """
     source = sources.get(session, organization_id, source_id)
     connection = session.get(Connection, (organization_id, connection_id))
-    known = loader.library().get(connection.connector_key) if connection else None
+    known = loader.known(connection.connector_key) if connection else None
     plan = plan_of(known, source) if known else None
     if plan is None or connection is None or connection.state == "revoked":
         text = ("这个连接不能用来查询该来源的事件", "This connection cannot be asked for it")

@@ -6,7 +6,15 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from connectors import approvals, flow_documents, flow_paths, flows, order_lanes
+from connectors import (
+    approvals,
+    corrections,
+    flow_documents,
+    flow_paths,
+    flows,
+    order_lanes,
+    runs,
+)
 from connectors.errors import NotNow, Unfit, finding
 from connectors.flow_documents import ENDS, action_of
 from connectors.masking import MAX_KEPT_BYTES
@@ -148,11 +156,26 @@ def edit_input(session: Session, organization_id: str, run_id: str, value: Any) 
     if run.state != "parked" or step is None or step.kind != "action":
         raise NotNow(N_("Only the input of an action that is parked can be changed"))
     _refuse_unsure(session, run)
+    corrections.check(_recipe(session, run).step_at(run.next_step), value)
     step.edited_input = _sized(value, "/input")
     step.input = step.edited_input
     session.add(step)
     _wake(session, [run])
     return run
+
+
+def look_at_correction(
+    session: Session, organization_id: str, run_id: str, value: Any
+) -> corrections.Look:
+    """Return what a corrected input would change, and what is wrong with it; nothing is kept."""
+    run = runs.find(session, organization_id, run_id)
+    step = _stopped_step(session, run)
+    if step is None or step.kind != "action":
+        raise NotNow(N_("Only the input of an action that is parked can be changed"))
+    planned = _recipe(session, run).step_at(run.next_step)
+    return corrections.Look(
+        corrections.problems(planned, value), corrections.changes(step.input, value)
+    )
 
 
 def cancel(session: Session, organization_id: str, run_id: str) -> Run:
@@ -212,9 +235,29 @@ def replay_rest(
     )
     if cause:
         statement = statement.where(col(Run.cause) == cause)
-    runs = list(session.execute(statement.order_by(col(Run.id)).limit(BULK_LIMIT)).scalars())
-    _wake(session, runs)
-    return len(runs)
+    rest = list(session.execute(statement.order_by(col(Run.id)).limit(BULK_LIMIT)).scalars())
+    _wake(session, rest)
+    return len(rest)
+
+
+def wake(session: Session, stopped: Sequence[Run]) -> None:
+    """Let parked runs go on; their flows and then they are locked by the caller."""
+    _wake(session, stopped)
+
+
+def locked(session: Session, organization_id: str, run_id: str) -> Run:
+    """Return the run, held until the commit behind its flow; a stranger's is NotFound."""
+    return _find(session, organization_id, run_id)
+
+
+def recipe_of(session: Session, run: Run) -> flow_documents.Recipe:
+    """Return the recipe of the version that a run goes by."""
+    return _recipe(session, run)
+
+
+def give_up(session: Session, run: Run) -> None:
+    """Cancel a run that the caller has locked, behind its flow."""
+    _cancel(session, run)
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -274,24 +317,24 @@ def _settle_mark(session: Session, run: Run) -> None:
         session.add(step)
 
 
-def _wake(session: Session, runs: Sequence[Run]) -> None:
+def _wake(session: Session, some: Sequence[Run]) -> None:
     """Let runs of one flow go on, those of an order in their turn."""
     now = store_now(session)
-    for run in runs:
+    for run in some:
         run.state, run.next_at, run.attempt_count = "due", now, 0
-        run.cause = run.say = run.detail = run.finished_at = None
+        run.cause = run.say = run.detail = run.finished_at = run.incident_id = None
         run.crash_count = 0
         flow = session.get(Flow, (run.organization_id, run.flow_id))
         order_lanes.wait_in_turn(session, run, flow.order_key if flow else None)
         session.add(run)
-    if runs:
-        _settle(session, runs)
+    if some:
+        _settle(session, some)
         queue.nudge(session, DRAIN)
 
 
-def _settle(session: Session, runs: Sequence[Run]) -> None:
+def _settle(session: Session, some: Sequence[Run]) -> None:
     """Let the heads of these runs' lanes go, and see what became of them."""
-    ordered = [run for run in runs if run.order_key is not None]
+    ordered = [run for run in some if run.order_key is not None]
     if ordered:
         session.flush()
         order_lanes.settle(

@@ -77,7 +77,7 @@ def example_connection(connector: Connector, action_key: str) -> ConnectionValue
 
 @cache
 def _fixtures(connector_key: str) -> tuple[Fixture, ...]:
-    return tuple(fixtures.load(loader.LIBRARY / connector_key)[0])
+    return tuple(fixtures.load(loader.find(connector_key).folder)[0])
 
 
 def _example_setting(schema: Mapping[str, Any]) -> Any:

@@ -83,6 +83,7 @@ def select_runs(
     event_id: str | None = None,
     event_type: str | None = None,
     cause: str | None = None,
+    incident_id: str | None = None,
 ) -> Select[Any]:
     """Select an organization's runs by what a list may be filtered by; pages order them."""
     statement = Run.of(organization_id)
@@ -96,6 +97,8 @@ def select_runs(
         statement = statement.where(col(Run.event_type) == event_type)
     if cause:
         statement = statement.where(col(Run.cause) == cause)
+    if incident_id:
+        statement = statement.where(col(Run.incident_id) == incident_id)
     return statement
 
 

@@ -27,7 +27,7 @@ def event_for(
         is_asked_for = template_key in (None, template.key)
         if is_asked_for and template.document["trigger"]["event"] == wanted:
             return dict(template.sample)
-    connector = loader.library().get(trigger.get("connector") or "")
+    connector = loader.known(trigger.get("connector") or "")
     known = connector.triggers.get(trigger.get("trigger") or "") if connector else None
     if known is not None and isinstance(known.sample.get("data"), dict):
         return {"type": wanted, "data": known.sample["data"]}

@@ -248,6 +248,16 @@ class TrialOut(BaseModel):
     steps: list[TrialStepOut]
 
 
+class ProofOut(BaseModel):
+    """How a ready-made flow's last rehearsal went; nothing is sent in it."""
+
+    state: str = Field(description="new (not rehearsed yet), ok or failed")
+    proved_at: datetime | None
+    hub_version: str
+    trial_count: int = Field(description="Cases that were played against the apps' samples.")
+    problems: list[dict[str, Any]] = Field(description="What does not hold: pointer, say.")
+
+
 class TemplateOut(BaseModel):
     """A ready-made flow."""
 
@@ -256,6 +266,7 @@ class TemplateOut(BaseModel):
     summary: Words
     connectors: list[str]
     sample: dict[str, Any]
+    proof: ProofOut | None = Field(default=None, description="The last nightly rehearsal.")
 
 
 # --- runs --------------------------------------------------------------------------------------
@@ -329,6 +340,14 @@ class ReplayIn(Strict):
     fresh_effect: bool = Field(
         default=False, description="Ask the app to do it once more, under a new effect key."
     )
+
+
+class CorrectionOut(BaseModel):
+    """What a corrected input would change, and what is wrong with it."""
+
+    is_valid: bool
+    problems: list[dict[str, Any]] = Field(description="pointer, and say in both languages")
+    changes: list[dict[str, Any]] = Field(description="pointer, kind, before, after")
 
 
 class InputIn(Strict):

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
+from connectors.names import Name
 from kernel.columns import Document, Moment, Table
 from kernel.tenancy import Owned
 
@@ -25,7 +26,7 @@ class Connection(Owned, table=True):
     )
 
     connector_key: str
-    name: str
+    name: str = Field(sa_type=Name)
     auth: str | None = None  # which of the connector's ways to prove who calls
     settings: dict[str, Any] = Field(default_factory=dict, sa_type=Document)
     # The public fields are shown again in the form; the sealed ones never leave the vault.
@@ -62,7 +63,7 @@ class Flow(Owned, table=True):
         Index("ix_flow_installation", "organization_id", "installation_id"),
     )
 
-    name: str
+    name: str = Field(sa_type=Name)
     state: str = "draft"  # draft | active | paused
     published_version: int | None = None
     draft: dict[str, Any] | None = Field(default=None, sa_type=Document)
@@ -111,6 +112,29 @@ class Run(Owned, table=True):
         partial("ix_run_leased", "lease_until", where="state = 'leased'"),
         partial(
             "ix_run_parked", "organization_id", "flow_id", "cause", "id", where="state = 'parked'"
+        ),
+        # what stopped and belongs to no incident yet, and what stands under one
+        partial(
+            "ix_run_unsorted",
+            "organization_id",
+            "id",
+            where="state = 'parked' AND incident_id IS NULL",
+        ),
+        partial(
+            "ix_run_incident",
+            "organization_id",
+            "incident_id",
+            "flow_id",
+            "id",
+            where="state = 'parked' AND incident_id IS NOT NULL",
+        ),
+        # what an app keeps waiting, and is tried again by itself
+        partial(
+            "ix_run_retrying",
+            "organization_id",
+            "lane",
+            "cause",
+            where="state = 'waiting' AND attempt_count >= 3 AND cause IN ('down', 'limit')",
         ),
         Index("ix_run_flow", "organization_id", "flow_id", "id"),
         Index("ix_run_state", "organization_id", "state", "id"),
@@ -165,6 +189,8 @@ class Run(Owned, table=True):
     cause: str | None = None
     say: dict[str, Any] | None = Field(default=None, sa_type=Document)
     detail: str | None = None
+    # The trouble a parked run is counted under; whoever lets it go on takes it out.
+    incident_id: str | None = None
     started_at: datetime | None = Field(default=None, sa_type=Moment)
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
     # When keeping took away what the steps sent and got, and after how many days.
@@ -218,6 +244,8 @@ class Approval(Owned, table=True):
     members: list[str] = Field(default_factory=list, sa_type=Document)
     state: str = "open"  # open | approved | refused | withdrawn
     at_deadline: str = "refuse"  # refuse | approve
+    # Who its link lets decide: sign_in (who is asked) | named (the one person who is asked).
+    by_link: str = "sign_in"
     deadline_at: datetime = Field(sa_type=Moment)
     next_at: datetime | None = Field(default=None, sa_type=Moment)  # reminder or deadline
     reminded_at: datetime | None = Field(default=None, sa_type=Moment)
@@ -264,6 +292,25 @@ class Reconciliation(Owned, table=True):
     lease_until: datetime | None = Field(default=None, sa_type=Moment)
 
 
+class TemplateProof(Table, table=True):
+    """How a ready-made flow's last rehearsal went; its id is the template's key."""
+
+    __table_args__ = (Index("ix_template_proof_next", "next_at"),)
+
+    id: str = Field(primary_key=True, max_length=120)
+    state: str = "new"  # new | ok | failed
+    proved_at: datetime | None = Field(default=None, sa_type=Moment)
+    hub_version: str = ""
+    digest: str = ""  # of the template that was rehearsed
+    trial_count: int = 0
+    elapsed_ms: int = 0
+    # what does not hold: [{pointer, say: {zh, en}}]
+    problems: list[dict[str, Any]] = Field(default_factory=list, sa_type=Document)
+    next_at: datetime = Field(sa_type=Moment)
+    lease_owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=Moment)
+
+
 class Heartbeat(Table, table=True):
     """When the hub was last there to take events in; one row."""
 
@@ -281,4 +328,5 @@ RUN: Any = Run.__table__  # type: ignore[attr-defined]
 STEP: Any = Step.__table__  # type: ignore[attr-defined]
 APPROVAL: Any = Approval.__table__  # type: ignore[attr-defined]
 RECONCILIATION: Any = Reconciliation.__table__  # type: ignore[attr-defined]
+TEMPLATE_PROOF: Any = TemplateProof.__table__  # type: ignore[attr-defined]
 HEARTBEAT: Any = Heartbeat.__table__  # type: ignore[attr-defined]

@@ -9,7 +9,9 @@ import catalog.pages
 import catalog.routes
 import catalog.tables
 import connectors.hooks
+import connectors.incidents.tables
 import connectors.pages
+import connectors.publishing.tables
 import connectors.routes
 import connectors.tables
 import identity.guard
@@ -43,6 +45,8 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.incidents.tables,
+    connectors.publishing.tables,
     marketplace.tables,
 )
 

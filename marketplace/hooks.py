@@ -20,6 +20,21 @@ _APPROVAL = {
     "text": "176.00 CNY",
     "deadline_at": "2026-11-25T09:30:00+00:00",
     "path": "/approvals/apv_1",
+    "link": "https://hub.example.com/decide/…",
+}
+_INCIDENT = {
+    "incident_id": "inc_1",
+    "kind": "run",
+    "cause": "auth",
+    "connector": "demo-erp",
+    "action": "create_sales_order",
+    "code": "401",
+    "who_acts": "signer",
+    "sentence": "登录被拒绝",
+    "times_opened": "1",
+    "count": "12",
+    "closed_by": None,
+    "path": "/recovery/inc_1",
 }
 _INSTALLATION = {"installation_id": "ins_1", "app_key": "demo-erp", "release_id": "rel_1"}
 # What the hub itself tells a firm: name, title, sample of its data.
@@ -33,6 +48,8 @@ _NEWS = (
     ),
     ("approval.asked", {"zh": "流程提出审批", "en": "Approval asked for"}, _APPROVAL),
     ("approval.reminded", {"zh": "审批提醒", "en": "Approval still open"}, _APPROVAL),
+    ("incident.opened", {"zh": "发现新故障", "en": "Trouble found"}, _INCIDENT),
+    ("incident.closed", {"zh": "故障已解除", "en": "Trouble over"}, _INCIDENT),
     (
         "approval.decided",
         {"zh": "审批已决定", "en": "Approval decided"},

@@ -52,6 +52,7 @@ HALLS = (
         (
             Door(N_("Flows"), "/flows", "route", "flows:read"),
             Door(N_("Runs"), "/runs", "activity", "runs:read", counts="parked_runs"),
+            Door(N_("Recovery"), "/recovery", "heart", "runs:read", counts="incidents"),
             Door(N_("Connections"), "/connections", "plug-connected", "connections:read"),
             Door(N_("Events"), "/events", "inbox", "events:read"),
             Door(N_("Sources"), "/sources", "login", "sources:read"),
@@ -76,7 +77,10 @@ HALLS = (
     ),
     Hall(
         N_("For vendors"),
-        (Door(N_("My apps and connectors"), "/vendor", "building-store", "releases:submit"),),
+        (
+            Door(N_("My apps"), "/vendor", "building-store", "releases:submit"),
+            Door(N_("My connectors"), "/vendor/connectors", "puzzle", "releases:submit"),
+        ),
     ),
     Hall(
         N_("Running the hub"),
@@ -84,7 +88,9 @@ HALLS = (
             Door(N_("Health"), "/operator/health", "heartbeat", "hub:operate"),
             Door(N_("Organizations"), "/operator/tenants", "building", "hub:operate"),
             Door(N_("Reviews"), "/operator/review", "clipboard-check", "releases:review"),
+            Door(N_("Connectors in review"), "/operator/connectors", "puzzle", "releases:review"),
             Door(N_("Vendors"), "/operator/vendors", "building-bank", "vendors:review"),
+            Door(N_("Ready-made flows"), "/operator/templates", "test-pipe", "hub:operate"),
             Door(N_("Operators' acts"), "/operator/audit", "history", "hub:operate"),
         ),
     ),

@@ -193,7 +193,6 @@ def _settle_wire(work: Work, _outcome: Any) -> Result:
             work.organization_id,
             template.key,
             _connections_of(work),
-            name=str(template.title.get("zh") or template.key),
             installation_id=work.step.installation_id,
         )
         work.keep(flow_id=flow.id)

@@ -55,7 +55,7 @@ def take_account(work: Work, outcome: Outcome) -> Again | Refused | None:
             work.session,
             work.organization_id,
             rollout_calls.connector_of(installation).key,
-            name=str((installation.title or {}).get("zh") or installation.app_key),
+            name=installation.title or installation.app_key,
             fields=output.get("credentials") or {},
             settings=installation.settings.get("connection") or {},
             installation_id=installation.id,

@@ -23,6 +23,9 @@ from sqlmodel import Field
 from kernel.columns import Document, Moment, Table
 from kernel.tenancy import Owned
 
+# what was given up is counted by its cause from the index alone
+_BY_CAUSE = ("organization_id", "endpoint_id", "last_problem", "last_status")
+
 
 def partial(name: str, *columns: str, where: str) -> Index:
     """An index over the few rows that still need work, so that it stays small on both databases."""
@@ -152,6 +155,7 @@ class Delivery(Owned, table=True):
         partial("ix_delivery_next", "next_at", where="state IN ('due', 'waiting')"),
         partial("ix_delivery_leased", "lease_until", where="state = 'leased'"),
         partial("ix_delivery_parked", "organization_id", "id", where="state = 'parked'"),
+        partial("ix_delivery_trouble", *_BY_CAUSE, where="state = 'parked'"),
         partial(
             "ix_delivery_bulk",
             "organization_id",

@@ -23,7 +23,7 @@ def wiring_facts(who: Principal, language: str) -> Told:
         found = connections.all_of(session, who.organization_id)
     told = []
     for one in found:
-        connector = loader.library().get(one.connector_key)
+        connector = loader.known(one.connector_key)
         if connector is None or one.state == "revoked":
             continue
         told.append(

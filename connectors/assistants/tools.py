@@ -95,7 +95,7 @@ def offered(session: Session, organization_id: str) -> list[Tool]:
 
 
 def _of(connection: Connection) -> Iterator[Tool]:
-    connector = loader.library().get(connection.connector_key)
+    connector = loader.known(connection.connector_key)
     if connector is None or connection.assistant_access == access.NONE:
         return
     for action in connector.actions.values():

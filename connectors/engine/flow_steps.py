@@ -131,7 +131,7 @@ def _below(at: str, problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _check_action(step: Mapping[str, Any], sources: Sources) -> tuple[list[Problem], Schema | None]:
-    connector = loader.library().get(step["connector"])
+    connector = loader.known(step["connector"])
     action = connector.actions.get(step["action"]) if connector else None
     if action is None:
         name = f"{step['connector']}.{step['action']}"

@@ -105,7 +105,7 @@ def _trial(value: Mapping[str, Any], answers: Mapping[str, Any]) -> Trial:
 
 def _confidences(document: Mapping[str, Any]) -> Iterator[str]:
     trigger = document["trigger"]
-    connector = loader.library().get(trigger.get("connector", ""))
+    connector = loader.known(trigger.get("connector", ""))
     if connector is not None:
         yield connector.triggers[trigger["trigger"]].confidence
     for step in flow_steps.all_steps(document["steps"]):
@@ -116,7 +116,7 @@ def _confidences(document: Mapping[str, Any]) -> Iterator[str]:
 def event_schema(document: Mapping[str, Any]) -> Schema | None:
     """Return the schema of a flow's event: its trigger's own, else the hub's, else None."""
     trigger = document.get("trigger", {})
-    connector = loader.library().get(trigger.get("connector", ""))
+    connector = loader.known(trigger.get("connector", ""))
     found = connector.triggers.get(trigger.get("trigger", "")) if connector else None
     return check_manifest.schema_of(found) if found else None
 

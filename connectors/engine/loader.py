@@ -1,14 +1,14 @@
 """The library: connector folders read once, checked against the manifest's contract, and frozen."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import schemas, signing_in
+from connectors.engine import keys, schemas, signing_in
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -17,9 +17,7 @@ from connectors.engine.connector import (
     Envelope,
     ErrorRule,
     Every,
-    Find,
     Http,
-    KeyField,
     LifecycleStep,
     Reconcile,
     RequestTemplate,
@@ -53,9 +51,21 @@ def library() -> Mapping[str, Connector]:
     return MappingProxyType({folder.name: load(folder) for folder in folders})
 
 
+# Asked for connectors that stand elsewhere: those that vendors published, by key and version.
+SHELVES: list[Callable[[str], Connector | None]] = []
+ELSEWHERE = "@"  # stands in their keys, and in none of the library's
+
+
+def known(key: str | None) -> Connector | None:
+    """Return a connector of the library or of a vendor; None when there is none."""
+    if key and ELSEWHERE in key:
+        return next((one for shelf in SHELVES if (one := shelf(key)) is not None), None)
+    return library().get(key or "")
+
+
 def find(key: str) -> Connector:
-    """Return one connector of the library; raises NotFound."""
-    connector = library().get(key)
+    """Return one connector of the library or of a vendor; raises NotFound."""
+    connector = known(key)
     if connector is None:
         raise NotFound(detail=N_("There is no connector %(key)s"), key=key)
     return connector
@@ -287,7 +297,7 @@ class _Builder:
             errors=self._errors(one),
             result=one.get("result"),
             sample=one["sample"],
-            **_repeating(idempotency or {}),
+            **keys.repeating(idempotency or {}),
             **_known(one),
         )
 
@@ -379,17 +389,3 @@ def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
 def _known(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return how sure the manifest is of a part, and who says so."""
     return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}
-
-
-def _repeating(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an app tells a repetition: by a number of ours, or by being asked."""
-    found = stated.get("find")
-    field = stated.get("field")
-    return {
-        "key_field": KeyField(field, stated.get("max", 64), stated.get("shape", "text"))
-        if field
-        else None,
-        "find": Find(found["action"], {"object": found.get("with", {})}, found["then"])
-        if found
-        else None,
-    }

@@ -1,5 +1,6 @@
 """The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
+from connectors.incidents import pages as incidents
 from connectors.pages import (
     approvals,
     canvas,
@@ -15,6 +16,7 @@ from connectors.pages import (
     streams,
 )
 from connectors.pages.drawing import blueprint
+from connectors.publishing import pages as publishing
 
 __all__ = [
     "approvals",
@@ -24,8 +26,10 @@ __all__ = [
     "consents",
     "editor",
     "flows",
+    "incidents",
     "library",
     "polls",
+    "publishing",
     "reconciliations",
     "runs",
     "sheets",

@@ -4,13 +4,14 @@ from typing import Any
 
 from flask import request
 
-from connectors import approvals
+from connectors import approval_addresses, approval_links, approvals
 from connectors.judges import judge_of, may_see
 from connectors.pages.drawing import blueprint, draw, go, typed
 from connectors.tables import Approval
 from identity import audit, members
-from identity.guard import principal, require
+from identity.guard import principal, principal_or_none, public, require
 from identity.roles import ROLE_TITLES
+from identity.tables import Organization
 from kernel.database import reading, transaction
 from kernel.errors import NotFound, Problem
 from kernel.web import page_of
@@ -72,6 +73,57 @@ def decide_approval(approval_id: str) -> Any:
     except Problem as problem:
         return _draw_one(approval_id, problem)
     return go(f"/approvals/{approval_id}", done="decided")
+
+
+@blueprint.get("/decide/<token>")
+@public
+def show_by_link(token: str) -> Any:
+    """Show the question a link leads to; looking decides nothing, as programs look too."""
+    return _draw_by_link(token)
+
+
+@blueprint.post("/decide/<token>")
+@public
+def decide_by_link(token: str) -> Any:
+    """Take the decision of the person in whose name the link decides."""
+    key = approval_addresses.key_of(token)
+    try:
+        with transaction(key[0]) as session:
+            made = approval_links.decide(
+                session, key, typed("decision"), request.form.get("comment", "")
+            )
+            detail = {"by": made.decided_name, "how": "link"}
+            audit.record(
+                session, None, f"approval.{made.state}", made.id, organization_id=key[0],
+                detail=detail,
+            )  # fmt: skip
+    except NotFound:
+        raise
+    except Problem as problem:
+        return _draw_by_link(token, problem)
+    return go(f"/decide/{token}", done="decided")
+
+
+def _draw_by_link(token: str, problem: Problem | None = None) -> Any:
+    key, who = approval_addresses.key_of(token), principal_or_none()
+    if who is not None and who.organization_id == key[0]:
+        return go(f"/approvals/{key[1]}")
+    with reading(key[0]) as session:
+        found = approval_links.look_up(session, key)
+        judge = approval_links.who_decides(session, found)
+        if judge is None:
+            return go("/sign-in", next=f"/approvals/{key[1]}")
+        organization = session.get_one(Organization, key[0])
+        page = draw(
+            "approval_link.html",
+            problem=problem,
+            found=found,
+            judge=judge,
+            organization_name=organization.name,
+        )
+    page.headers["Referrer-Policy"] = "no-referrer"
+    page.headers["Cache-Control"] = "no-store"
+    return page
 
 
 def _draw_one(approval_id: str, problem: Problem | None = None) -> Any:

@@ -17,6 +17,7 @@ from connectors.pages.drawing import (
     typed,
     typed_under,
 )
+from connectors.publishing import shelf, upgrades
 from connectors.streams import holds
 from identity import audit
 from identity.guard import principal, require
@@ -163,7 +164,7 @@ def _draw_new(problem: Problem | None = None) -> Any:
         return draw(
             "connection_choose.html",
             problem=problem,
-            connectors=list(loader.library().values()),
+            connectors=[*loader.library().values(), *shelf.offered_ones()],
         )
     way = connector.auth_by_id(request.form.get("auth") or request.args.get("auth"))
     return draw(
@@ -184,6 +185,7 @@ def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         users = connections.flows_using(session, who.organization_id, connection_id)
         waiting = runs.count_waiting_for(session, who.organization_id, connection_id)
         polled = poll_card.shown(session, connection)
+        offer = upgrades.offer_for(session, connection)
         held = holds.find(session, who.organization_id, connection_id)
     connector = connector_or_none(connection.connector_key)
     return draw(
@@ -195,6 +197,7 @@ def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         users=users,
         waiting=waiting,
         polls=polled,
+        offer=offer,
         stream=held,
         callback=consents.callback_address(),
         mcp_url=settings().base_url + door.PATH,

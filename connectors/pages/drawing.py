@@ -43,6 +43,21 @@ DONE = {
     "cancelled": N_("The run was cancelled."),
     "decided": N_("Your decision was taken. The flow goes on."),
     "rest": N_("The other runs follow now."),
+    "incident_replay": N_("A few runs go first. The others follow when those got through."),
+    "incident_give_up": N_("The runs are being given up. What they did in apps stays."),
+    "incident_stop": N_("No more runs go. Those that went are not called back."),
+    "incident_done": N_("Marked as dealt with. It opens again when it happens again."),
+    "incident_send_again": N_("A few events go first. The others follow when those arrived."),
+    "incident_saved": N_("Saved."),
+    "edition_uploaded": N_("The folder is there and is being checked."),
+    "edition_submit": N_("Sent to review. It does not change any more."),
+    "edition_delete": N_("The draft was thrown away."),
+    "edition_deprecated": N_("Marked as outdated. Whoever uses it is offered a newer version."),
+    "edition_withdrawn": N_("Withdrawn. What is connected goes on; nobody connects it anew."),
+    "edition_published": N_("It is on offer."),
+    "edition_decided": N_("Your decision was taken."),
+    "edition_recalled": N_("Recalled. Connections by this version work no more."),
+    "upgraded": N_("The connection and its flows have moved to the newer version."),
 }
 
 

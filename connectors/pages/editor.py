@@ -194,7 +194,7 @@ def _keep_words(part: dict[str, Any], old: dict[str, Any]) -> None:
 def fill_trigger(document: dict[str, Any]) -> None:
     """Take the event from the app's trigger when one was chosen."""
     trigger = document["trigger"]
-    connector = loader.library().get(trigger.get("connector", ""))
+    connector = loader.known(trigger.get("connector", ""))
     known = connector.triggers.get(trigger.get("trigger", "")) if connector else None
     if known is not None and not known.event.endswith("*"):
         trigger["event"], trigger["version"] = known.event, known.version

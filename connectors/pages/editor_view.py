@@ -346,7 +346,7 @@ def list_title(step: Mapping[str, Any], name: str) -> str:
 
 def _actions(mine: list[Connection]) -> list[tuple[str, str]]:
     """List what the organization's connections can do, as choices."""
-    known = [loader.library().get(key) for key in dict.fromkeys(one.connector_key for one in mine)]
+    known = [loader.known(key) for key in dict.fromkeys(one.connector_key for one in mine)]
     return [
         (f"{one.key}|{action.key}", f"{localized(one.title)} · {localized(action.title)}")
         for one in known
@@ -359,7 +359,7 @@ def _triggers(mine: list[Connection]) -> list[tuple[str, str]]:
     """List what the organization's connections can start a flow with, as choices."""
     found = []
     for one in mine:
-        connector = loader.library().get(one.connector_key)
+        connector = loader.known(one.connector_key)
         for trigger in connector.triggers.values() if connector else ():
             value = f"{one.id}|{one.connector_key}|{trigger.key}"
             found.append((value, f"{one.name} · {localized(trigger.title)}"))

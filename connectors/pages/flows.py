@@ -15,6 +15,7 @@ from connectors import (
     flow_trees,
     flows,
     mapping_rows,
+    nightly_proofs,
     order_lanes,
     runs,
     samples,
@@ -27,7 +28,7 @@ from connectors.tables import Flow, Run
 from identity import audit
 from identity.guard import principal, require
 from kernel import clock, documents
-from kernel.database import reading, transaction
+from kernel.database import EVERY, reading, transaction
 from kernel.errors import Malformed, Problem
 from kernel.web import localized, page_of
 
@@ -62,8 +63,14 @@ def create_flow() -> Any:
     try:
         with transaction(who.organization_id) as session:
             if template:
+                words = flow_templates.find(template).title.values()
                 made = flows.create_from_template(
-                    session, who.organization_id, template, typed_under("use"), name=typed("name")
+                    session,
+                    who.organization_id,
+                    template,
+                    typed_under("use"),
+                    # left as it was offered, it stands in each reader's language
+                    name=None if typed("name") in words else typed("name"),
                 )
             else:
                 document = {"trigger": {"event": typed("event"), "version": None}, "steps": []}
@@ -207,10 +214,12 @@ def _draw_new(problem: Problem | None = None) -> Any:
     who = principal()
     key = request.form.get("template") or request.args.get("template")
     template = flow_templates.all().get(key or "")
+    with reading(EVERY) as session:
+        proved = nightly_proofs.all_of(session)
     if template is None:
-        return draw(
-            "flow_choose.html", problem=problem, templates=list(flow_templates.all().values())
-        )
+        found = list(flow_templates.all().values())
+        found.sort(key=lambda one: one.key in proved and proved[one.key].state == "failed")
+        return draw("flow_choose.html", problem=problem, templates=found, proved=proved)
     with reading(who.organization_id) as session:
         mine = connections.all_of(session, who.organization_id)
     options = {
@@ -221,10 +230,22 @@ def _draw_new(problem: Problem | None = None) -> Any:
         "flow_new.html",
         problem=problem,
         template=template,
+        proof=proved.get(template.key),
         options=options,
         is_ready=all(options.values()),
         picture=picture(template.document),
     )
+
+
+@blueprint.get("/operator/templates")
+@require("hub:operate")
+def show_proofs() -> Any:
+    """Show the operator how the ready-made flows' last rehearsals went."""
+    with reading(EVERY) as session:
+        proved = nightly_proofs.all_of(session)
+    found = list(flow_templates.all().values())
+    found.sort(key=lambda one: one.key not in proved or proved[one.key].state != "failed")
+    return draw("template_proofs.html", templates=found, proved=proved)
 
 
 def _draw_one(flow_id: str, problem: Problem | None = None) -> Any:

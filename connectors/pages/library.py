@@ -8,12 +8,15 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from catalog.tables import Vendor
 from connectors import connections
 from connectors.engine import flow_templates, loader
 from connectors.engine.connector import Connector
 from connectors.pages.drawing import blueprint, draw
+from connectors.publishing import editions
+from connectors.publishing.tables import ConnectorEdition
 from identity.guard import principal, require
-from kernel.database import reading
+from kernel.database import EVERY, reading
 from kernel.web import current_language, localized
 
 _markdown = MarkdownIt("js-default")  # no HTML passes through, addresses are checked
@@ -28,7 +31,17 @@ def list_connectors() -> Any:
     slots = sorted(
         {name.partition(".")[0] for one in loader.library().values() for name in one.slots}
     )
-    return draw("connectors.html", connectors=found, slots=slots, slot=slot, words=wanted)
+    with reading(EVERY) as session:
+        offered = [one for one in editions.offered(session) if _fits(one[0], wanted, slot)]
+    return draw(
+        "connectors.html",
+        connectors=found,
+        offered=offered,
+        key_of=editions.key_of,
+        slots=slots,
+        slot=slot,
+        words=wanted,
+    )
 
 
 @blueprint.get("/connectors/<key>")
@@ -38,10 +51,14 @@ def show_connector(key: str) -> Any:
     connector, who = loader.find(key), principal()
     with reading(who.organization_id) as session:
         mine = connections.all_of(session, who.organization_id, key)
+    with reading(EVERY) as session:
+        edition = editions.by_key(session, key)
+        made_by = session.get(Vendor, edition.vendor_id) if edition is not None else None
     recipes = [one for one in flow_templates.all().values() if key in one.connectors]
     return draw(
         "connector.html",
         connector=connector,
+        made_by=made_by,
         connections=mine,
         recipes=recipes,
         readme=_readme(connector),
@@ -57,12 +74,12 @@ def show_icon(key: str) -> Response:
     return response
 
 
-def _fits(connector: Connector, wanted: str, slot: str) -> bool:
+def _fits(connector: Connector | ConnectorEdition, wanted: str, slot: str) -> bool:
     if slot and not any(name.partition(".")[0] == slot for name in connector.slots):
         return False
     text = " ".join(
         [
-            connector.key,
+            connector.key if isinstance(connector, Connector) else editions.key_of(connector),
             *(
                 localized(part, language)
                 for part in (connector.title, connector.summary)

@@ -7,7 +7,17 @@ from flask import request
 from flask_babel import gettext
 from sqlmodel import Session
 
-from connectors import flow_paths, flows, mapping_rows, masking, recovery, runs
+from connectors import (
+    connection_checks,
+    corrections,
+    flow_paths,
+    flows,
+    item_retries,
+    mapping_rows,
+    masking,
+    recovery,
+    runs,
+)
 from connectors.pages import timeline
 from connectors.pages.drawing import blueprint, draw, go, typed
 from connectors.pages.pictures import picture
@@ -50,7 +60,7 @@ def show_live(run_id: str) -> Any:
 
 
 @blueprint.post(
-    "/runs/<run_id>/<any(retry, again, beginning, done, cancel, onward, leave_out):deed>"
+    "/runs/<run_id>/<any(retry, again, beginning, done, cancel, onward, leave_out, items):deed>"
 )
 @require("runs:replay")
 def act_on_run(run_id: str, deed: str) -> Any:
@@ -74,6 +84,10 @@ def edit_run_input(run_id: str) -> Any:
     who, text = principal(), request.form.get("input", "")
     try:
         value = mapping_rows.read_yaml(text)
+        if typed("do") == "look":
+            with reading(who.organization_id) as session:
+                look = recovery.look_at_correction(session, who.organization_id, run_id, value)
+            return _draw_one(run_id, typed_input=text, look=look)
         with transaction(who.organization_id) as session:
             changed = recovery.edit_input(session, who.organization_id, run_id, value)
             detail = {"step": changed.next_step}
@@ -119,6 +133,7 @@ _DEEDS: dict[str, tuple[Callable[[Session, str, str], Run], str]] = {
     "cancel": (recovery.cancel, "run.cancelled"),
     "onward": (_onward, "run.delay_ended"),
     "leave_out": (recovery.leave_out_item, "run.item_left_out"),
+    "items": (item_retries.retry, "run.items_retried"),
 }
 
 
@@ -132,6 +147,7 @@ def _draw_list(problem: Problem | None = None) -> Any:
         event_id=given.get("event"),
         event_type=given.get("type"),
         cause=given.get("cause"),
+        incident_id=given.get("incident"),
     )
     with reading(who.organization_id) as session:
         page = page_of(session, chosen, Run.id, cursor=given.get("cursor"), limit=30)
@@ -154,11 +170,13 @@ def _draw_one(
     template: str = "run.html",
     problem: Problem | None = None,
     typed_input: str | None = None,
+    look: corrections.Look | None = None,
 ) -> Any:
     who = principal()
     with reading(who.organization_id) as session:
         found = runs.detail(session, who.organization_id, run_id)
         rest = runs.parked_by_cause(session, who.organization_id, found.run.flow_id)
+        app_address = connection_checks.address_of(session, who.organization_id, found.run.lane)
     run = found.run
     is_moving = run.state in runs.MOVING
     stopped = found.steps.get(run.next_step)
@@ -179,6 +197,9 @@ def _draw_one(
         and stopped.kind == "action"
         and not masking.is_cut(stopped.input),
         input_text=text,
+        look=look,
+        app_address=app_address,
+        failed_items=len(item_retries.failed(found.recipe, run, found.steps)),
         advice=[gettext(one) for one in told] if told else None,
         rows=timeline.rows(found),
         picture=picture(

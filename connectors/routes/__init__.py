@@ -2,6 +2,8 @@
 
 from flask import Blueprint
 
+from connectors.incidents import routes as incidents
+from connectors.publishing import routes as publishing
 from connectors.routes import (
     approvals,
     connections,
@@ -15,5 +17,17 @@ from connectors.routes import (
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (library, connections, polls, reconciliations, flows, runs, approvals, sheets, streams):
+for part in (
+    library,
+    connections,
+    polls,
+    reconciliations,
+    flows,
+    runs,
+    approvals,
+    incidents,
+    publishing,
+    sheets,
+    streams,
+):
     blueprint.register_blueprint(part.blueprint)

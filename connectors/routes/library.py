@@ -4,10 +4,11 @@ from typing import Any
 
 from flask import Blueprint
 
-from connectors import schemas
+from connectors import nightly_proofs, schemas
 from connectors.engine import flow_templates, loader
 from connectors.engine.connector import Connector
 from identity.guard import require
+from kernel.database import EVERY, reading
 from kernel.web import operation
 
 blueprint = Blueprint("library", __name__)
@@ -60,8 +61,21 @@ def read_connector(key: str) -> Any:
 @require("flows:read")
 @operation(summary="List the flow templates", returns=schemas.TemplateOut, many=True)
 def list_templates() -> Any:
-    """Return every ready-made flow."""
-    return list(flow_templates.all().values())
+    """Return every ready-made flow, with how its last rehearsal went."""
+    with reading(EVERY) as session:
+        proved = nightly_proofs.all_of(session)
+    return [
+        schemas.TemplateOut.model_validate(
+            {
+                **{name: getattr(one, name) for name in ("key", "title", "summary", "sample")},
+                "connectors": list(one.connectors),
+                "proof": schemas.ProofOut.model_validate(proved[one.key], from_attributes=True)
+                if one.key in proved
+                else None,
+            }
+        )
+        for one in flow_templates.all().values()
+    ]
 
 
 def _brief(connector: Connector) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The JSON routes of runs."""
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, request
 from flask_babel import gettext
 
-from connectors import masking, recovery, runs, schemas
+from connectors import item_retries, masking, recovery, runs, schemas
 from connectors.tables import Run
 from identity import audit
 from identity.guard import principal, require
@@ -19,7 +20,9 @@ blueprint = Blueprint("runs", __name__)
 @require("runs:read")
 @operation(summary="List the runs", returns=schemas.RunOut, many=True)
 def list_runs() -> Any:
-    """Return runs, the newest first; filters: flow, state (several), event, type, cause."""
+    """Return runs, the newest first; filters: flow, state (several), event, type, cause,
+    incident.
+    """
     who, given = principal(), request.args
     chosen = runs.select_runs(
         who.organization_id,
@@ -28,6 +31,7 @@ def list_runs() -> Any:
         event_id=given.get("event"),
         event_type=given.get("type"),
         cause=given.get("cause"),
+        incident_id=given.get("incident"),
     )
     limit = given.get("limit", 50, type=int)
     with reading(who.organization_id) as session:
@@ -113,6 +117,36 @@ def leave_out_run_item(run_id: str) -> Any:
     with transaction(who.organization_id) as session:
         audit.record(session, who, "run.item_left_out", run_id)
         return recovery.leave_out_item(session, who.organization_id, run_id)
+
+
+@blueprint.post("/runs/<run_id>/retry-items")
+@require("runs:replay")
+@operation(summary="Retry the items that a run's loops went on without", returns=schemas.RunOut)
+def retry_run_items(run_id: str) -> Any:
+    """Try them again in the same run, with the same effect keys; nothing else is done again."""
+    who = principal()
+    with transaction(who.organization_id) as session:
+        audit.record(session, who, "run.items_retried", run_id)
+        return item_retries.retry(session, who.organization_id, run_id)
+
+
+@blueprint.post("/runs/<run_id>/look-at-input")
+@require("runs:replay")
+@operation(
+    summary="Look at a corrected input before it is used",
+    body=schemas.InputIn,
+    returns=schemas.CorrectionOut,
+)
+def look_at_run_input(run_id: str, body: schemas.InputIn) -> Any:
+    """Return what a corrected input changes and what is wrong with it; nothing is kept."""
+    who = principal()
+    with reading(who.organization_id) as session:
+        look = recovery.look_at_correction(session, who.organization_id, run_id, body.input)
+    return {
+        "is_valid": not look.problems,
+        "problems": [{"pointer": one.target, "say": dict(one.say)} for one in look.problems],
+        "changes": [asdict(one) for one in look.changes],
+    }
 
 
 @blueprint.post("/runs/<run_id>/cancel")

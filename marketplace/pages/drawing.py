@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from catalog import bundles, event_types
 from connectors import approvals
+from connectors.incidents import incidents
 from connectors.judges import judge_of
 from connectors.tables import Run
 from identity import organizations
@@ -103,7 +104,7 @@ def surroundings() -> dict[str, Any]:
     counts, others = {}, []
     if who is not None:
         try:
-            counts = {"parked_runs": _parked(who.organization_id)} if who.may("runs:read") else {}
+            counts = _stopped(who.organization_id) if who.may("runs:read") else {}
             counts["approvals"] = _asked(who)
             others = _organizations(who.user_id)
         except StoreUnavailable:
@@ -113,12 +114,16 @@ def surroundings() -> dict[str, Any]:
     return {"nav": groups, "organizations": others}
 
 
-def _parked(organization_id: str) -> int:
+def _stopped(organization_id: str) -> dict[str, int]:
+    """Count the runs that wait for a person, and the troubles they wait for."""
     with reading(organization_id) as session:
         statement = select(func.count()).where(
             col(Run.organization_id) == organization_id, col(Run.state) == "parked"
         )
-        return int(session.execute(statement).scalar_one())
+        return {
+            "parked_runs": int(session.execute(statement).scalar_one()),
+            "incidents": incidents.count_open(session, organization_id),
+        }
 
 
 def _asked(who: Principal) -> int:

@@ -195,3 +195,127 @@ def test_a_retry_after_the_ladder_starts_the_ladder_again(database, app_vendor):
     do(recovery.retry_now, shop, runs()[0].id)
     settle()
     assert (runs()[0].state, runs()[0].attempt_count) == ("waiting", 1)
+
+
+# --- corrections and items ------------------------------------------------------------------------
+
+
+def test_a_correction_that_the_app_would_refuse_is_never_sent(database, app_vendor):
+    app_vendor.answers.append(("sales-orders", 422, {"code": "UNKNOWN_SKU"}, {}))
+    shop = open_shop(app_vendor.url, orders=1)
+    settle()
+    (run,) = runs()
+    wrong = {**steps(run.id)[1].input, "lines": "none"}
+    with pytest.raises(Unfit) as refused:
+        do(recovery.edit_input, shop, run.id, wrong)
+    assert refused.value.errors[0]["pointer"] == "/input/lines"
+    settle()
+    assert runs()[0].state == "parked"
+    assert len(app_vendor.keys("sales-orders")) == 1
+
+
+def test_a_correction_is_looked_at_before_it_is_used(database, app_vendor):
+    app_vendor.answers.append(("sales-orders", 422, {"code": "UNKNOWN_SKU"}, {}))
+    shop = open_shop(app_vendor.url, orders=1)
+    settle()
+    (run,) = runs()
+    before = steps(run.id)[1].input
+    after = {**before, "external_no": "B", "note": "x"}
+    del after["currency"]
+    look = do(recovery.look_at_correction, shop, run.id, after)
+    assert {(one.pointer, one.kind) for one in look.changes} == {
+        ("/external_no", "changed"), ("/note", "added"), ("/currency", "removed"),
+    }  # fmt: skip
+    assert look.problems
+    assert steps(run.id)[1].edited_input is None
+
+
+def test_changes_know_lists_numbers_and_odd_names():
+    from connectors.corrections import changes
+
+    found = changes({"a/b": [1, 2], "t": 1}, {"a/b": [1, 3, 4], "t": True})
+    assert [(one.pointer, one.before, one.after) for one in found] == [
+        ("/a~1b/1", 2, 3), ("/a~1b/2", None, 4), ("/t", 1, True),
+    ]  # fmt: skip
+    assert changes({"a": 1}, {"a": 1}) == []
+
+
+def test_items_that_a_loop_went_on_without_are_tried_again(database, app_vendor):
+    from factories.ways import each, open_works, send, texts
+
+    from connectors import item_retries
+
+    works = open_works(
+        app_vendor.url,
+        each(
+            "lines", "${event.data.lines}",
+            send("tell", "${item}"), send("also", "${item}!"), on_item_error="go_on",
+        ),
+        send("end", "失败 ${steps.lines.output.failed}"),
+    )  # fmt: skip
+    app_vendor.always["messages"] = (422, {"ok": False, "error": "no"})
+    app_vendor.answers += [
+        (
+            "messages",
+            200,
+            {
+                "ok": True,
+                "message": {
+                    "message_no": "1",
+                    "channel": "x",
+                    "posted_at": "2026-11-22T09:30:02+08:00",
+                },
+            },
+            {},
+        )
+    ]
+    works.happen(lines=["A", "B", "C"])
+    for _ in range(6):
+        settle()
+    (run,) = runs()
+    assert run.state == "parked"
+    app_vendor.always.clear()
+    do(recovery.retry_now, works, run.id)
+    settle()
+    (run,) = runs()
+    assert run.state == "succeeded"
+    assert texts(app_vendor) == ["失败 3"]
+    calls = len(app_vendor.calls)
+    do(item_retries.retry, works, run.id)
+    settle()
+    (run,) = runs()
+    assert run.state == "succeeded"
+    # A was told the first time; what came after the loop is not done again
+    assert texts(app_vendor) == ["失败 3", "A!", "B", "B!", "C", "C!"]
+    assert len(app_vendor.calls) == calls + 5
+    loop = steps(run.id)[0].output
+    assert (loop["failed"], loop["done"], loop["errors"]) == (0, 3, [])
+    with pytest.raises(NotNow):
+        do(item_retries.retry, works, run.id)
+
+
+def test_items_that_fail_again_stay_failed(database, app_vendor):
+    from factories.ways import each, open_works, send, texts
+
+    from connectors import item_retries
+
+    works = open_works(
+        app_vendor.url,
+        each("orders", "${event.data.orders}",
+             each("lines", "${item.lines}", send("tell", "${item.sku}")),
+             on_item_error="go_on"),
+    )  # fmt: skip
+    app_vendor.answers += [("messages", 422, {"ok": False, "error": "no"}, {})]
+    works.happen(orders=[{"lines": [{"sku": "a"}, {"sku": "b"}]}, {"lines": [{}]}])
+    settle()
+    (run,) = runs()
+    assert (run.state, texts(app_vendor)) == ("succeeded", [])
+    do(item_retries.retry, works, run.id)
+    settle()
+    (run,) = runs()
+    assert (run.state, texts(app_vendor)) == ("succeeded", ["a", "b"])
+    assert steps(run.id)[0].output["failed"] == 1
+    do(item_retries.retry, works, run.id)
+    settle()
+    assert steps(run.id)[0].output["failed"] == 1
+    assert texts(app_vendor) == ["a", "b"]

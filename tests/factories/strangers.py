@@ -14,7 +14,10 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel
 
 from catalog import event_types, releases
-from connectors import polls
+from connectors import approval_addresses, polls
+from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
+from connectors.publishing import archives
+from connectors.publishing.tables import ConnectorEdition
 from connectors.sheets import uploads
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
@@ -299,11 +302,36 @@ def _make_flows(session, made: Neighbour) -> None:
     sheet = f"公司,客户编号,客户名称\n{WORD},C-1,{WORD}\n".encode()
     upload = uploads.send_in(session, owner, name=f"{WORD}.csv", content=sheet, uploaded_by=WORD)
     made.secrets.append(password)
+    incident = Incident(
+        organization_id=owner,
+        id=ids.new_id("inc"),
+        kind="run",
+        fingerprint=WORD,
+        cause="data",
+        say={"zh": WORD, "en": WORD},
+        flow_ids=[flow.id],
+        opened_at=MOMENT,
+        last_at=MOMENT,
+        note=WORD,
+    )
+    repair = BulkRepair(
+        organization_id=owner,
+        id=ids.new_id("rpr"),
+        incident_id=incident.id,
+        state="done",
+        until=MOMENT,
+        asked_by=WORD,
+    )
+    session.add_all([incident, repair, IncidentRound(organization_id=owner, id=owner)])
+    run.incident_id = incident.id
     made.ids |= {
         "upload_id": [upload.id],
+        "incident_id": [incident.id],
+        "repair_id": [repair.id],
         "connection_id": [shop.id, erp.id, chat.id],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],
+        "decide_token": [approval_addresses.address_of(owner, asked.id).rpartition("/")[2]],
         "flow_id": [flow.id],
         "run_id": [run.id],
     }
@@ -371,8 +399,23 @@ def _make_catalogue(session, made: Neighbour, number: int) -> None:
         sample={},
         natural_key=[],
     )
+    edition = ConnectorEdition(
+        id=ids.new_id("edn"),
+        vendor_id=vendor.id,
+        vendor_key=vendor.key,
+        name="zt-desk",
+        version="1.0.0",
+        title=words,
+        summary=words,
+        archive=archives.pack({"manifest.yaml": f"# {WORD}\n".encode()}),
+        digest="sha256:0",
+        state="in_review",
+        submitted_by=made.owner.user_id,
+    )
+    session.add(edition)
     session.flush()
     made.ids |= {
+        "edition_id": [edition.id],
         "vendor_id": [vendor.id],
         "release_id": [release.id],
         "app_id": [release.app_id],

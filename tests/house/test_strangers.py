@@ -69,6 +69,7 @@ PUBLIC = {
     },
     "machines ask how the hub is": {"/healthz", "/readyz", "/metrics"},
     "whoever gets an event gets its data": {"/payloads/<token>"},
+    "a flow sends this to whom it asks": {"/decide/<token>"},
     "the portal asks for a subscriber's session itself": {
         "/portal", "/portal/enter", "/portal/enter/<secret>", "/portal/leave",
         "/portal/colours.css", "/portal/endpoints/<endpoint_id>/delete",
@@ -89,13 +90,17 @@ MEANING = {
     "/api/v1/apps/<app_key>/install": "app_key",
     "/events-catalogue/<name>": "event_type",
     "/api/v1/event-types/<name>": "event_type",
+    "/decide/<token>": "decide_token",
     "/archive/events/<event_id>": "archived_event_id",
     "/archive/events/<event_id>/replay": "archived_event_id",
     "/api/v1/archive/events/<event_id>": "archived_event_id",
     "/api/v1/archive/events/<event_id>/replay": "archived_event_id",
 }
 # The address itself is the proof of who may enter: whoever has the neighbour's is the neighbour.
-BEARER = {"/in/<token>", "/invitations/<secret>", "/payloads/<token>", "/portal/enter/<secret>"}
+BEARER = {
+    "/in/<token>", "/invitations/<secret>", "/payloads/<token>", "/portal/enter/<secret>",
+    "/decide/<token>",
+}  # fmt: skip
 # Until its first release has passed review an app is nowhere but at its vendor's desk.
 IN_REVIEW = {
     "/apps/<key>", "/apps/<key>/install", "/api/v1/apps/<key>", "/api/v1/apps/<app_key>/install",
@@ -103,7 +108,9 @@ IN_REVIEW = {
 # Refused before anybody looks whether the thing exists; everywhere else the answer is 404.
 OPERATORS_ONLY = "an operator reviews every vendor's releases; for all others the door is shut"
 SUBSCRIBERS_ONLY = "without a subscriber's session nothing is looked up in a portal"
+SIGN_IN = "it leads to the sign-in; the question is shown to those who may see it, behind that"
 DECIDED = {
+    "/decide/<token>": (303, SIGN_IN),
     "/operator/review/<release_id>": (403, OPERATORS_ONLY),
     "/operator/vendors/<vendor_id>": (403, OPERATORS_ONLY),
     "/operator/tenants/<organization_id>": (403, OPERATORS_ONLY),
@@ -114,6 +121,9 @@ DECIDED = {
     "/api/v1/hub/tenants/<organization_id>/suspend": (403, OPERATORS_ONLY),
     "/api/v1/hub/tenants/<organization_id>/resume": (403, OPERATORS_ONLY),
     "/api/v1/reviews/<release_id>": (403, OPERATORS_ONLY),
+    "/operator/connectors/<edition_id>": (403, OPERATORS_ONLY),
+    "/api/v1/connector-reviews/<edition_id>": (403, OPERATORS_ONLY),
+    "/api/v1/connector-reviews/<edition_id>/recall": (403, OPERATORS_ONLY),
     "/api/v1/vendor-applications/<vendor_id>": (403, OPERATORS_ONLY),
 } | {
     rule: (403, SUBSCRIBERS_ONLY)
@@ -134,8 +144,14 @@ BODIES = {
     "connectors_api.reconciliations.set_up_reconciliation": {"connection_id": "con_mine"},
     "connectors_api.polls.start_poll": {"trigger": "orders_asked"},
     "connectors_api.flows.change_flow": {"name": "Mine"},
+    "connectors_api.runs.look_at_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.runs.edit_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.approvals.decide_approval": {"decision": "approve"},
+    "connectors_api.incidents.change_incident": {"note": "Mine"},
+    "connectors_api.publishing.write_edition_file": {"file": "README.md", "text": "Mine"},
+    "connectors_api.publishing.change_edition_state": {"state": "deprecated"},
+    "connectors_api.publishing.decide_edition": {"decision": "approve"},
+    "connectors_api.publishing.recall_edition": {"reason": "Mine"},
     "marketplace_api.change_link": {"name": "Mine"},
     "catalog_api.decide_release": {"decision": "approve"},
     "catalog_api.decide_vendor": {"decision": "approve"},
@@ -152,6 +168,7 @@ FORMS = {
     "connectors_pages.save_yaml": {"yaml": "trigger: {event: order.paid}\nsteps: []\n"},
     "connectors_pages.edit_run_input": {"input": "customer: Mine\n"},
     "connectors_pages.decide_approval": {"decision": "approve"},
+    "connectors_pages.write_edition_file": {"file": "README.md", "text": "Mine"},
     "connectors_pages.restore_flow": {"number": "1"},
     "connectors_pages.try_flow": {"event": "data: {order_no: '1'}\n"},
     "marketplace_pages.change_link": {"name": "Mine", "open_url": "https://example.com/"},
@@ -365,29 +382,30 @@ CARRIES_ID = {
     "organization_id": "organization_id", "actor_id": "user_id",
     "subscriber_id": "subscriber_id", "tenant": "organization_id",
     "connection_id": "connection_id",
-    "app": "app_key", "a": "app_key", "app_key": "app_key",
+    "app": "app_key", "a": "app_key", "app_key": "app_key", "incident": "incident_id",
+    "assignee": "member_id", "assignee_id": "member_id",
 }  # fmt: skip
 # … those whose value holds such ids, asked for one by one in `errands` below …
 HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next", "back"}
 # … and those that name nothing of anybody's.
 PLAIN = {
-    "about", "about_en", "about_zh", "action", "actor", "all", "archive_days", "assistant_access",
-    "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by", "cause",
-    "certificate", "code", "colour", "column", "columns", "comment", "condition", "confirmed",
-    "connector", "contact_email", "content_base64", "credit_code", "csrf_token", "cursor", "data",
-    "day", "days", "decision", "description", "detail_days", "do", "done", "email", "event",
-    "event_type", "event_types", "every_seconds", "expires_at", "fields", "file", "filled", "fixed",
-    "force", "fresh_effect", "headers", "homepage", "hours", "industry", "input", "is_agreed",
-    "is_confirmed", "is_secret", "kind", "lang", "language", "large_payloads", "level", "limit",
-    "live_days", "logo", "max_endpoints", "max_in_flight", "minutes", "name", "name_en", "name_zh",
-    "natural_key", "number", "occurred_at", "offer", "old_password", "only_failed", "open_url",
-    "order", "ordering", "organization_name", "origins", "output", "overlap_hours", "part",
-    "password", "pasted", "per_day", "per_minute", "permissions", "private_key", "q", "reason",
-    "rejected_days", "revision", "role", "sample", "schema", "scheme", "scheme_options", "secret",
-    "settings", "show", "signature", "since", "size", "slot", "slug", "sort", "start", "state",
-    "sub_scenario", "subject", "subscriber_name", "template", "title", "title_en", "title_zh",
-    "trigger", "type", "type_from", "type_rules", "type_value", "unknown_types", "until", "url",
-    "value", "version", "view", "weight",
+    "about", "about_en", "about_zh", "action", "actor", "all", "archive", "archive_days",
+    "assistant_access", "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by",
+    "canaries", "cause", "certificate", "code", "colour", "column", "columns", "comment",
+    "condition", "confirmed", "connector", "contact_email", "content_base64", "credit_code",
+    "csrf_token", "cursor", "data", "day", "days", "decision", "description", "detail_days", "do",
+    "done", "email", "event", "event_type", "event_types", "every_seconds", "expires_at", "fields",
+    "file", "filled", "fixed", "force", "fresh_effect", "headers", "homepage", "hours", "industry",
+    "input", "is_agreed", "is_confirmed", "is_secret", "kind", "lang", "language", "large_payloads",
+    "level", "limit", "live_days", "logo", "max_endpoints", "max_in_flight", "minutes", "name",
+    "name_en", "name_zh", "natural_key", "note", "number", "occurred_at", "offer", "old_password",
+    "only_failed", "open_url", "order", "ordering", "organization_name", "origins", "output",
+    "overlap_hours", "part", "password", "pasted", "per_day", "per_minute", "permissions",
+    "private_key", "q", "reason", "rejected_days", "revision", "role", "sample", "schema", "scheme",
+    "scheme_options", "secret", "settings", "show", "signature", "since", "size", "slot", "slug",
+    "sort", "start", "state", "sub_scenario", "subject", "subscriber_name", "template", "text",
+    "title", "title_en", "title_zh", "trigger", "type", "type_from", "type_rules", "type_value",
+    "unknown_types", "until", "url", "value", "version", "view", "weight",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ NO_PAGES = {
     "/connections/oauth/callback": "only an app sends a browser here, back from its own sign-in",
     "/assets/<digest>/<path:name>": "files",
     "/connectors/<key>/icon.svg": "a picture",
+    "/decide/<token>": "leads on to the approval's page, or is for whoever has the link alone",
     "/in/<token>": "events come in here",
     "/payloads/<token>": "an event's data",
     "/portal/colours.css": "a style sheet",
@@ -31,6 +32,8 @@ NO_PAGES = {
     "/bulk-replays/<bulk_replay_id>/live": "a part of the bulk replay's page",
     "/rollouts/<rollout_id>/progress": "a part of the rollout's page",
     "/runs/<run_id>/live": "a part of the run's page",
+    "/recovery/<incident_id>/live": "a part of the incident's page",
+    "/vendor/connectors/<edition_id>/live": "a part of the version's page",
 }
 # What the addresses of shared things are filled with.
 SHARED = {
@@ -48,6 +51,7 @@ MORE = [
     "/compare?a=erpnext&a=odoo-ce", "/search?q=erp", "/connections/new?connector=demo-erp",
     "/flows/new?template=order-to-erp-to-chat", "/sources/new?scheme=hmac",
     "/sources/new?scheme=github", "/runs?view=parked", "/events?state=rejected",
+    "/recovery?view=closed",
     "/approvals?view=others", "/approvals?view=decided",
     "/archive?q=12345", "/installations?all=1", "/toolbox/links/new?app=erpnext",
     "/events-catalogue?q=付款", "/events-catalogue/factory.counted?version=1",

@@ -1,0 +1,1 @@
+"""Incidents: what stopped, put together by its cause, so that one cure is found and done once."""

@@ -1,0 +1,1 @@
+"""Publishing: connectors that vendors write, checked, reviewed, and offered version by version."""
