@@ -165,7 +165,9 @@ def _read_rows(form: Mapping[str, str], number: int) -> list[Row]:
             Row(
                 target=form.get(f"{name}.target", "").strip(),
                 how=form.get(f"{name}.how", "text"),
-                source=form.get(f"{name}.source", "").replace("\r\n", "\n"),
+                # a choice that was picked from the app's list counts instead of what stood there
+                source=form.get(f"{name}.choice", "").strip()
+                or form.get(f"{name}.source", "").replace("\r\n", "\n"),
                 table=form.get(f"{name}.table", "").replace("\r\n", "\n"),
                 unknown=form.get(f"{name}.unknown", "keep"),
             )

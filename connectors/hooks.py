@@ -20,6 +20,10 @@ from connectors import (
     spoken,
     triggers_in,
 )
+from connectors.completing import claims as completing_claims
+from connectors.completing import completions, planning, turns
+from connectors.completing import pages as completing
+from connectors.drifting import drifts, watching
 from connectors.engine import loader
 from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
@@ -45,6 +49,8 @@ audit.name_actions(
         "connection.revoked": N_("disconnected an app"),
         "connection.given": N_("said what AI assistants may do in an app"),
         "assistant.called": N_("used an app as an AI assistant"),
+        "connection.drifts_seen": N_("looked at how an app departs from its connector"),
+        "completion.retried": N_("fetched an event's content again"),
         "poll.started": N_("let the hub ask an app for what is new"),
         "stream.started": N_("let the hub listen to an app"),
         "stream.stopped": N_("stopped listening to an app"),
@@ -102,6 +108,8 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     """Add the router that starts runs and the stage that moves them on; once per process."""
     if routing.plan not in fan_out.ROUTERS:
         fan_out.ROUTERS.append(routing.plan)
+    _install_completing()
+    _install_drifting()
     if conditions.LANGUAGE not in webhook_conditions.LANGUAGES:
         webhook_conditions.LANGUAGES.append(conditions.LANGUAGE)
     if flows.receivers not in event_types.RECEIVERS:
@@ -117,7 +125,13 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if holding.RUNS not in suspensions.HOLDS:
         suspensions.HOLDS.append(holding.RUNS)
     backlogs.COUNTS["runs"] = runs.count_waiting
-    for release in (claims.release, reconcile_claims.release, sheet_turns.release, holds.release):
+    for release in (
+        claims.release,
+        reconcile_claims.release,
+        completing_claims.release,
+        sheet_turns.release,
+        holds.release,
+    ):
         if release not in workers.HOLDERS:
             workers.HOLDERS.append(release)
     if triggers_in.offers not in known_senders.MORE:
@@ -128,3 +142,27 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     queue.SWEEPS += [queue.Sweep(*one) for one in _SWEEPS if one[0] not in known]
     if shelf.find not in loader.SHELVES:
         loader.SHELVES.append(shelf.find)
+
+
+def _install_completing() -> None:
+    """Add what makes whole events of those that say little."""
+    if planning.plan not in fan_out.ROUTERS:
+        fan_out.ROUTERS.append(planning.plan)
+    if completions.traces not in events.TRACES:
+        events.TRACES.append(completions.traces)
+    if all(stage.name != "completing" for stage in drain.STAGES):
+        drain.STAGES.append(drain.Stage("completing", completing_claims.is_any_due, turns.work))
+    if completions.FOLLOWER not in records.FOLLOWERS:
+        records.FOLLOWERS.append(completions.FOLLOWER)
+    if completing.card not in source_pages.CARDS:
+        source_pages.CARDS.append(completing.card)
+    if all(sweep.name != "connectors.completing" for sweep in queue.SWEEPS):
+        queue.SWEEPS.append(queue.Sweep("connectors.completing", completions.sweep))
+
+
+def _install_drifting() -> None:
+    """Add what notices where apps depart from their connectors."""
+    if watching.plan not in fan_out.ROUTERS:
+        fan_out.ROUTERS.append(watching.plan)
+    if all(sweep.name != "connectors.drifts" for sweep in queue.SWEEPS):
+        queue.SWEEPS.append(queue.Sweep("connectors.drifts", drifts.sweep))

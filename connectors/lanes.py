@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
-from connectors import asking, tokens
+from connectors import asking, parted, tokens
 from connectors.asking import IN_FLIGHT
 from connectors.connections import Open
+from connectors.drifting import watching
 from connectors.engine import answers, requests
 from connectors.landings import Landing
 from connectors.stepping import Call
@@ -145,6 +147,7 @@ def is_light(lane: Lane) -> bool:
         and len(calls) <= IN_FLIGHT
         and not tokens.has_token(connection)
         and not connection.connector.finds
+        and not any(parted.is_in_parts(call) for call in calls)
     )
 
 
@@ -242,6 +245,10 @@ def _without_token(call: Call, connection: Open, lost: tokens.NoToken) -> Landin
 
 def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landing]]:
     """Build the calls and send them slice by slice; gives each slice's landings."""
+    in_parts = [call for call in calls if parted.is_in_parts(call)]
+    if in_parts:
+        yield from parted.carry(ready, in_parts, partial(sending.send_all, limit=IN_FLIGHT))
+        calls = [call for call in calls if not any(call is one for one in in_parts)]
     built, unfit = _build(ready, calls)
     if unfit:
         yield unfit
@@ -294,20 +301,13 @@ def _read(
     part: Sequence[tuple[Call, http.Request]],
     outcomes: Iterable[http.Response | http.Failure],
 ) -> list[Landing]:
-    return [
-        Landing(
-            call,
-            answers.read(
-                ready.connector,
-                call.step.action or "",
-                outcome,
-                attempt_no=call.moving.attempt_count + 1,
-            ),
-            outcome,
-            ready.secrets,
-        )
-        for (call, _), outcome in zip(part, outcomes, strict=True)
-    ]
+    landed = []
+    for (call, _), outcome in zip(part, outcomes, strict=True):
+        action_key, attempt_no = call.step.action or "", call.moving.attempt_count + 1
+        answer = answers.read(ready.connector, action_key, outcome, attempt_no=attempt_no)
+        watching.answer(ready, action_key, answer)
+        landed.append(Landing(call, answer, outcome, ready.secrets))
+    return landed
 
 
 _GONE = {

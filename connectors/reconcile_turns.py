@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from connectors import connections, masking, reconcile_records, reconciliations, tokens
 from connectors.connections import Open
-from connectors.engine import answers, reconcile, requests
+from connectors.engine import listings, reconcile, requests
 from connectors.engine.answers import Answer
 from connectors.engine.findings import EngineError, say
 from connectors.looking import MAX_OPEN, NO_ID, Looking
@@ -155,7 +155,7 @@ class _Worker:
         connector, plan = self.opened.connector, self.plan
         answer = self._call(
             lambda ready: requests.build_list(connector, plan, ready.values, given, asked),
-            partial(answers.read_list, connector, plan, asked),
+            partial(listings.read_list, connector, plan, asked),
         )
         if answer is None:
             return
@@ -250,7 +250,7 @@ class _Worker:
             lambda ready: requests.build_redelivery(
                 connector, plan, ready.values, given, entry["id"]
             ),
-            partial(answers.read_redelivery, connector, plan),
+            partial(listings.read_redelivery, connector, plan),
         )
         if answer is None:
             return

@@ -10,6 +10,7 @@ from connectors import laps, masking, pauses
 from connectors.engine import expressions, mapping
 from connectors.engine.answers import Answer
 from connectors.engine.findings import EngineError
+from connectors.engine.parts import MORE
 from connectors.flow_documents import Planned
 from connectors.moving import Moving, Note, Say
 from kernel import log
@@ -17,6 +18,7 @@ from kernel.http import Failure, Response
 
 __all__ = ["Call", "Moving", "Note", "Say", "restore", "start_activation", "take_answer", "work"]
 
+PARTS = "$parts"  # stands in a step's output while it is done in parts
 SLICE_SECONDS = 0.25  # pure steps of a loop in one go, before what was done is written down
 _logger = log.get_logger(__name__)
 
@@ -30,6 +32,8 @@ class Call:
     note: Note
     input: Any
     effect_key: str
+    progress: dict[str, Any] | None = None  # of an action in parts: what was done so far
+    is_begun: bool = False  # … and is under way in this round
 
 
 def effect_key(moving: Moving, step_key: str) -> str:
@@ -193,7 +197,13 @@ def _call(moving: Moving, step: Planned) -> Call | None:
         value = step.plan.apply(moving.activation)
     note.input = value
     note.effect_key = effect_key(moving, step.key)
-    return Call(moving, step, note, value, note.effect_key)
+    return Call(moving, step, note, value, note.effect_key, _progress(note))
+
+
+def _progress(note: Note) -> dict[str, Any] | None:
+    """Return how far a step in parts came before, as it was kept in the place of its output."""
+    kept = note.output
+    return kept[PARTS] if isinstance(kept, dict) and kept.keys() == {PARTS} else None
 
 
 def succeed(moving: Moving, note: Note, output: Any) -> None:
@@ -217,7 +227,13 @@ def take_answer(
         note.status, note.elapsed_ms = outcome.status, outcome.elapsed_ms
     note.input = masking.keep(call.input, secrets)
     detail = masking.keep(answer.detail, secrets) if answer.detail else None
-    if answer.kind == "ok":
+    if call.progress is not None and answer.kind != "ok":
+        note.output = masking.keep({PARTS: call.progress}, secrets)
+    if answer.kind == MORE:
+        # what came is written down; the rest is asked for when the others had their turn
+        moving.state, moving.wait_seconds, moving.attempt_count = "due", 0, 0
+        note.state = "waiting"
+    elif answer.kind == "ok":
         succeed(moving, note, masking.keep(answer.output, secrets))
         if moving.is_over:
             moving.finish("succeeded")

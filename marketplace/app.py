@@ -8,8 +8,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import catalog.pages
 import catalog.routes
 import catalog.tables
+import connectors.completing.tables
+import connectors.drifting.tables
 import connectors.hooks
 import connectors.incidents.tables
+import connectors.lookups.tables
 import connectors.pages
 import connectors.publishing.tables
 import connectors.routes
@@ -45,6 +48,9 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.lookups.tables,
+    connectors.completing.tables,
+    connectors.drifting.tables,
     connectors.incidents.tables,
     connectors.publishing.tables,
     marketplace.tables,

@@ -8,8 +8,10 @@ from flask import Flask
 
 from catalog import event_types
 from catalog.event_types import EventType
-from connectors.engine import loader
+from connectors.engine import check_thin, loader, thin
 from connectors.engine.connector import Connector, Trigger
+from connectors.engine.declared import Fetch
+from connectors.engine.findings import EngineError
 
 _TEXT: Mapping[str, Any] = {"type": ["string", "null"]}
 _APPROVAL = {
@@ -47,6 +49,18 @@ _NEWS = (
         {"endpoint": "ep_1", "reason": "failing"},
     ),
     ("approval.asked", {"zh": "流程提出审批", "en": "Approval asked for"}, _APPROVAL),
+    (
+        "connection.drifted",
+        {"zh": "应用的数据和连接器不一致", "en": "An app departs from its connector"},
+        {
+            "connection_id": "con_1",
+            "connector": "demo-erp",
+            "name": "ERP",
+            "new": "2",
+            "at": "2026-11-22T09:30:00+08:00",
+            "path": "/connections/con_1#drifts",
+        },
+    ),
     ("approval.reminded", {"zh": "审批提醒", "en": "Approval still open"}, _APPROVAL),
     ("incident.opened", {"zh": "发现新故障", "en": "Trouble found"}, _INCIDENT),
     ("incident.closed", {"zh": "故障已解除", "en": "Trouble over"}, _INCIDENT),
@@ -78,6 +92,11 @@ def declared_types() -> Iterable[EventType]:
         for connector in loader.library().values()
         for trigger in connector.triggers.values()
         if trigger.schema and not trigger.event.endswith("*")
+    ) + tuple(
+        _completed_type(connector, trigger, trigger.fetch)
+        for connector in loader.library().values()
+        for trigger in connector.triggers.values()
+        if trigger.fetch is not None
     )
 
 
@@ -97,6 +116,28 @@ def own_news() -> Iterable[EventType]:
             origin="hub",
         )
         for name, title, sample in _NEWS
+    )
+
+
+def _completed_type(connector: Connector, trigger: Trigger, fetch: Fetch) -> EventType:
+    """Return the type of the whole events that are made of a trigger's."""
+    action = connector.actions[fetch.action or ""]
+    seen = check_thin.sample_of(connector, trigger) or {"event": {"data": {}}}
+    try:
+        sample = thin.complete(fetch, seen, action.sample["output"]).data
+    except EngineError:
+        sample = {}
+    return EventType(
+        name=fetch.event,
+        version=fetch.version,
+        title={
+            "zh": f"{trigger.title['zh']}（完整）",
+            "en": f"{trigger.title['en']} (complete)",
+        },
+        schema=dict(fetch.schema or {}),
+        sample=sample,
+        term_source=connector.title["en"],
+        origin="connector",
     )
 
 

@@ -12,17 +12,16 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from connectors import connections, dry_runs, masking, tokens
+from connectors import asked, connections, dry_runs, masking, tokens
 from connectors.assistants import tools, wiring
 from connectors.assistants.tools import Tool
 from connectors.connections import Open
-from connectors.engine import answers, requests, schemas
+from connectors.engine import requests, schemas
 from connectors.engine.answers import Answer
 from connectors.tables import Approval, Run, Step
-from connectors.transports import sending
 from identity import audit
 from identity.principals import Principal
-from kernel import documents, ids, queue
+from kernel import documents, queue
 from kernel.database import reading, transaction
 from kernel.errors import N_, Conflict, Forbidden, NotFound, TooLarge
 from kernel.settings import settings
@@ -95,22 +94,16 @@ def _read(tool: Tool, opened: Open, given: Any, language: str) -> Told:
     if isinstance(ready, tokens.NoToken):
         return _answered(ready.answer, ready.secrets, language)
     try:
-        answer = _send(tool, ready, given)
+        answer = asked.send(ready, tool.action.key, given)
         if answer.kind == "reauth" and tokens.has_token(ready):
             renewed = tokens.ensure(ready, stale=True)
             if isinstance(renewed, tokens.NoToken):
                 return _answered(renewed.answer, renewed.secrets, language)
             ready = renewed
-            answer = _send(tool, ready, given)
+            answer = asked.send(ready, tool.action.key, given)
     except requests.CannotBuild as cannot:
         return _cannot(cannot, language)
     return _answered(answer, ready.secrets, language)
-
-
-def _send(tool: Tool, ready: Open, given: Any) -> Answer:
-    key = ids.new_id("eff")
-    request = requests.build(tool.connector, tool.action.key, given, ready.values, key)
-    return answers.read(tool.connector, tool.action.key, sending.send(request))
 
 
 def _answered(answer: Answer, secrets: tuple[str, ...], language: str) -> Told:

@@ -1,7 +1,7 @@
 """One step at a time: a form about a single step, or about the trigger, put into its document."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connectors import flow_editing, flow_forms, flow_trees
@@ -35,7 +35,7 @@ def put(
     return made
 
 
-def take_over(document: Document, number: int, proposals: list[Proposal]) -> None:
+def take_over(document: Document, number: int, proposals: Iterable[Proposal]) -> None:
     """Fill fields of an action with what was proposed; what is filled already stays as it is."""
     places = flow_trees.walk(document)
     if not 0 <= number < len(places) or places[number].step["kind"] != "action":

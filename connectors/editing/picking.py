@@ -43,6 +43,7 @@ def _option(offer: Offer, values: Values, origins: Mapping[str, str]) -> dict[st
         "title": title,
         "path": offer.expression[2:-1],
         "kind": offer.kind,
+        "kind_title": localized(fitting.kind_words(offer.kind)),
         "format": fitting.format_of(offer.schema),
         "origin": origins.get(offer.origin, offer.origin),
         "sample": shown(value) if there else "",

@@ -117,7 +117,9 @@ def event_of(
         return dict(template.sample)
     if kind == PASTED and pasted.strip():
         return read_pasted(pasted)
-    return samples.event_for(session, organization_id, document, template_key)
+    # "" is the key of no template: the usual sample is that of the app, else of the event type
+    usual = "" if kind == SAMPLE else template_key
+    return samples.event_for(session, organization_id, document, usual)
 
 
 def read_pasted(text: str) -> dict[str, Any]:

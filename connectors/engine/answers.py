@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 from connectors.engine import mapping, schemas, templates
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import (
+    Action,
     Connector,
     Envelope,
     ErrorRule,
-    Reconcile,
 )
 from connectors.engine.expressions import EvaluationError
 from connectors.engine.findings import EngineError, Say, say
@@ -51,13 +51,6 @@ SENTENCES: dict[str, Say] = {
 }
 
 
-_PAGE = {
-    "type": "object",
-    "required": ["items"],
-    "properties": {"items": {"type": "array", "maxItems": 1000}},
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an answer means: kind ok, retry, reauth or fail, with all that follows from it."""
@@ -69,6 +62,7 @@ class Answer:
     say: Say | None = None
     detail: str = ""
     is_duplicate: bool = False
+    is_drift: bool = False  # it does not fit what the manifest promises
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +80,19 @@ class Shape:
 
 
 def read(
-    connector: Connector, action_key: str, outcome: Response | Failure, attempt_no: int = 1
+    connector: Connector,
+    action_key: str,
+    outcome: Response | Failure,
+    attempt_no: int = 1,
+    look: Mapping[str, Any] | None = None,
 ) -> Answer:
-    """Return what the outcome of an action's request means."""
+    """Return what the outcome of an action's request means; `look` is what a page was asked with.
+
+    Of an action in parts it is one part that is read: one page, or the answer for a few items.
+    """
     action = action_of(connector, action_key)
+    if action.batch is not None:
+        return read_envelope(connector, action, outcome, attempt_no)
     shape = Shape(
         action.envelope,
         action.errors,
@@ -97,8 +100,55 @@ def read(
         action.output,
         is_read=action.effect == "read",
         is_idempotent=action.is_idempotent,
+        known={"look": look} if look else {},
     )
     return read_shape(connector, shape, outcome, attempt_no)
+
+
+def read_envelope(
+    connector: Connector, action: Action, outcome: Response | Failure, attempt_no: int = 1
+) -> Answer:
+    """Return what the outcome of a batch's request means as a whole, whatever it says of items."""
+    shape = Shape(
+        action.envelope,
+        action.errors,
+        None,
+        True,
+        is_read=False,
+        is_idempotent=action.is_idempotent,
+    )
+    answer = read_shape(connector, shape, outcome, attempt_no)
+    if answer.kind != "ok" or isinstance(outcome, Failure) or action.batch is None:
+        return answer
+    if isinstance(_value(action.batch.results, facts_of(action.envelope, outcome)), list):
+        return answer
+    cause = "config" if action.is_idempotent else "unknown"
+    return Answer("fail", cause=cause, say=SENTENCES[cause], detail="the results are missing")
+
+
+def read_item(
+    connector: Connector, action: Action, result: Any, facts: Mapping[str, Any], attempt_no: int = 1
+) -> Answer:
+    """Return what an answer says of one item of a batch: `result` is read as a body of its own."""
+    batch = action.batch
+    assert batch is not None
+    shape = Shape(
+        batch.envelope,
+        batch.errors,
+        batch.result,
+        batch.output,
+        is_read=False,
+        is_idempotent=action.is_idempotent,
+    )
+    return _read_facts(connector, shape, {**facts, "body": result}, attempt_no, is_json=True)
+
+
+def facts_of(envelope: Envelope, outcome: Response) -> dict[str, Any]:
+    """Return an answer as expressions see it: status, header, body and data."""
+    header = {name.lower(): value for name, value in outcome.headers.items()}
+    body, _ = _body(outcome)
+    facts: dict[str, Any] = {"status": outcome.status, "header": header, "body": body}
+    return {**facts, "data": body if envelope.data is None else _value(envelope.data, facts)}
 
 
 def read_lifecycle(
@@ -118,45 +168,6 @@ def read_lifecycle(
         gone=found.gone,
     )
     return read_shape(connector, shape, outcome, attempt_no)
-
-
-def read_list(
-    connector: Connector,
-    reconcile: Reconcile,
-    asked: Mapping[str, Any],
-    outcome: Response | Failure,
-    attempt_no: int = 1,
-) -> Answer:
-    """Return what the answer for a page of a list means; its output is {items, next, token}.
-
-    `asked` is what the page was asked for with, which `next` may count on from.
-    """
-    shape = _look_shape(reconcile, reconcile.page, _PAGE, {"look": asked})
-    return read_shape(connector, shape, outcome, attempt_no)
-
-
-def read_redelivery(
-    connector: Connector, reconcile: Reconcile, outcome: Response | Failure, attempt_no: int = 1
-) -> Answer:
-    """Return what the answer to asking for a delivery again means."""
-    return read_shape(connector, _look_shape(reconcile, None, True), outcome, attempt_no)
-
-
-def _look_shape(
-    reconcile: Reconcile,
-    result: Any,
-    output: schemas.Schema,
-    known: Mapping[str, Any] | None = None,
-) -> Shape:
-    return Shape(
-        reconcile.envelope,
-        reconcile.errors,
-        result,
-        output,
-        is_read=True,
-        is_idempotent=True,
-        known=known or {},
-    )
 
 
 def retry_after(connector: Connector, attempt_no: int, minimum_seconds: int = 0) -> int | None:
@@ -180,10 +191,21 @@ def read_shape(
     facts: dict[str, Any] = {"status": outcome.status, "header": header, "body": body}
     if outcome.status in shape.gone:
         return Answer("ok", output={}, is_duplicate=True)
+    return _read_facts(connector, shape, facts, attempt_no, is_json=is_json)
+
+
+def _read_facts(
+    connector: Connector,
+    shape: Shape,
+    facts: Mapping[str, Any],
+    attempt_no: int,
+    *,
+    is_json: bool,
+) -> Answer:
     for rule in shape.errors:
         if _matches(rule.when, facts):
             return _ruled(connector, shape, rule, facts, attempt_no)
-    if 200 <= outcome.status < 300:
+    if 200 <= facts["status"] < 300:
         return _success(shape, facts, is_json=is_json)
     return _by_status(connector, shape, facts, attempt_no)
 
@@ -303,10 +325,11 @@ def _success(shape: Shape, facts: Mapping[str, Any], *, is_json: bool) -> Answer
     if not drift:
         return Answer("ok", output=output)
     words = drift if is_json else f"not JSON; {drift}"
+    told = replace(Answer("ok", output, detail=words[:MAX_DETAIL]), is_drift=is_json)
     if shape.is_read:
-        return Answer("fail", cause="config", say=SENTENCES["config"], detail=words[:MAX_DETAIL])
+        return replace(told, kind="fail", cause="config", say=SENTENCES["config"])
     # The app did the work: repeating it would be worse than an answer we only half understand.
-    return Answer("ok", output=output, detail=words[:MAX_DETAIL])
+    return told
 
 
 def _output(shape: Shape, facts: Mapping[str, Any]) -> tuple[Any, str]:

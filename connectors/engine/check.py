@@ -6,10 +6,13 @@ from pathlib import Path
 from connectors.engine import (
     check_auth,
     check_files,
+    check_lookups,
     check_manifest,
     check_reconcile,
+    check_thin,
     check_transports,
     contract,
+    fixture_answers,
     fixtures,
     loader,
     schemas,
@@ -60,6 +63,8 @@ def c01_manifest(folder: Folder) -> list[Finding]:
         *check_manifest.findings(folder.connector, folder.manifest),
         *check_auth.findings(folder.connector, folder.manifest),
         *check_reconcile.findings(folder.connector, folder.manifest),
+        *check_lookups.findings(folder.connector, folder.manifest),
+        *check_thin.findings(folder.connector, folder.manifest),
         *check_transports.findings(folder.connector, folder.manifest),
     ]
 
@@ -182,7 +187,7 @@ def c05_answers(folder: Folder) -> list[Finding]:
         elif one.kind == "token" and connector.auth_by_id(one.key):
             found += fixtures.check_token(connector, one)
         elif one.key in (connector.actions if one.kind == "action" else connector.lifecycle):
-            found += fixtures.check_answer(connector, one)
+            found += fixture_answers.check_answer(connector, one)
     return found
 
 

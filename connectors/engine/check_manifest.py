@@ -4,7 +4,16 @@ import re
 from collections.abc import Iterator, Mapping
 
 from catalog import event_types
-from connectors.engine import check_repeats, deliveries, mapping, schemas, templates, triggers, urls
+from connectors.engine import (
+    check_parts,
+    check_repeats,
+    deliveries,
+    mapping,
+    schemas,
+    templates,
+    triggers,
+    urls,
+)
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import (
     Connector,
@@ -50,16 +59,20 @@ def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
     for name, text in connector.http.bases.items():
         yield from check_text(f"/http/bases/{name}", text, frozenset({"settings"}))
     for key, action in connector.actions.items():
-        sources = {**settings, "input": action.input, "effect_key": _TEXT}
+        sources: dict[str, Schema] = {**settings, "input": action.input, "effect_key": _TEXT}
+        if action.is_in_parts:
+            sources["look"] = check_parts.look_schema(action)
         place = f"/actions/{key}"
         yield from check_request(f"{place}/request", action.request, sources, connector)
         yield from check_envelope(f"{place}/envelope", action.envelope)
         yield from check_rules(f"{place}/errors", action.errors)
         if action.result is not None:
             target = action.output
-            wrong = mapping.check_mapping(action.result, None, target, ANSWER | {"item", "index"})
+            roots = ANSWER | {"item", "index"} | ({"look"} if action.pages else frozenset())
+            wrong = mapping.check_mapping(action.result, None, target, roots)
             yield from ((f"{place}/result", one) for one in wrong)
         yield from check_repeats.problems(f"{place}/idempotency", action, connector)
+        yield from check_parts.problems(place, action)
     for key, step in connector.lifecycle.items():
         place = f"/lifecycle/{key}"
         yield from check_request(

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from connectors.engine.declared import Batch, Fetch, Lookup, Pages, ReadyMap
 from connectors.engine.findings import Say
 
 EFFECTS = ("read", "create", "update", "upsert", "delete")
@@ -215,6 +216,13 @@ class Action:
     find: Find | None = None
     confidence: str = "documented"
     source: str | None = None
+    pages: Pages | None = None
+    batch: Batch | None = None
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Tell whether it takes several requests: pages of a list, or items a few at a time."""
+        return self.pages is not None or self.batch is not None
 
     @property
     def may_repeat(self) -> bool:
@@ -279,6 +287,7 @@ class Trigger:
     reconcile: Reconcile | None = None
     confidence: str = "documented"
     source: str | None = None
+    fetch: Fetch | None = None
 
     @property
     def every(self) -> Every | None:
@@ -331,6 +340,8 @@ class Connector:
     stream: Stream | None = None
     confidence: str = "documented"
     source: str | None = None
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
+    maps: Mapping[str, ReadyMap] = field(default_factory=dict)
 
     @cached_property
     def finds(self) -> bool:

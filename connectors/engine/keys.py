@@ -2,11 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from connectors.engine.auth import CannotBuild
-from connectors.engine.connector import Find, KeyField
+from connectors.engine.connector import KeyField
 from connectors.engine.drafts import Draft
 from connectors.engine.findings import say
 
@@ -51,17 +50,3 @@ def _with(value: Any, names: list[str], key: str) -> tuple[Any, str]:
         return ({**value, names[0]: key} if known in (None, "") else value), key
     inside, key = _with({} if known is None else known, names[1:], key)
     return {**value, names[0]: inside}, key
-
-
-def repeating(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an app tells a repetition: by a number of ours, or by being asked."""
-    found = stated.get("find")
-    field = stated.get("field")
-    return {
-        "key_field": KeyField(field, stated.get("max", 64), stated.get("shape", "text"))
-        if field
-        else None,
-        "find": Find(found["action"], {"object": found.get("with", {})}, found["then"])
-        if found
-        else None,
-    }

@@ -8,11 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import keys, schemas, signing_in
+from connectors.engine import declaring, schemas, signing_in
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
-    Auth,
     Connector,
     Envelope,
     ErrorRule,
@@ -139,7 +138,10 @@ class _Builder:
 
     def __init__(self, folder: Path, lines: Lines) -> None:
         self.folder, self.lines = folder, lines
-        self.manifest: dict[str, Any] = lines.value
+        tables = lines.value.get("tables", {})
+        self.manifest: dict[str, Any] = (
+            declaring.with_tables(lines.value, tables) if tables else lines.value
+        )
         self.defaults: dict[str, Any] = self.manifest.get("defaults", {})
         self.findings: list[Finding] = []
 
@@ -155,7 +157,9 @@ class _Builder:
             settings_hosts=tuple(about.get("settings_hosts", ())),
             support=about["support"],
             settings=self._settings(),
-            auth=tuple(self._auth(one) for one in self.manifest.get("auth", [])),
+            auth=tuple(
+                signing_in.auth(one, self._readers) for one in self.manifest.get("auth", [])
+            ),
             http=self._http(self.manifest["http"]),
             lifecycle=self._lifecycle(),
             triggers={
@@ -166,13 +170,17 @@ class _Builder:
                 key: self._action(key, one) for key, one in self.manifest.get("actions", {}).items()
             },
             exempt=self.manifest.get("exempt", {}),
+            lookups=declaring.lookups(self.manifest, self._reads),
+            maps=declaring.maps(self.manifest),
             folder=self.folder,
             digest=digest(self.folder),
-            stream=signing_in.stream(
-                self.manifest.get("stream"), (self._request, self._envelope, self._errors)
-            ),
+            stream=signing_in.stream(self.manifest.get("stream"), self._readers),
             **_known(about),
         )
+
+    @property
+    def _reads(self) -> declaring.Reads:
+        return self._schema, _envelope, _rules
 
     def _settings(self) -> dict[str, Any]:
         silent: dict[str, Any] = {"type": "object", "properties": {}}
@@ -219,8 +227,9 @@ class _Builder:
         self._probe(found, "", name, 1)
         return found if isinstance(found, dict) else {}
 
-    def _auth(self, one: dict[str, Any]) -> Auth:
-        return signing_in.auth(one, (self._request, self._envelope, self._errors))
+    @property
+    def _readers(self) -> signing_in.Readers:
+        return self._request, self._envelope, self._errors
 
     def _http(self, http: dict[str, Any]) -> Http:
         retry = http.get("retry", {})
@@ -233,10 +242,7 @@ class _Builder:
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
             bases=http.get("bases", {}),
-            transports={
-                **http.get("transports", {}),
-                **({"": http["transport"]} if "transport" in http else {}),
-            },
+            transports=declaring.transports(http),
         )
 
     def _request(self, request: dict[str, Any]) -> RequestTemplate:
@@ -246,8 +252,8 @@ class _Builder:
             query=self._query(request.get("query", {})),
             headers={**self.defaults.get("headers", {}), **request.get("headers", {})},
             json=request.get("json"),
-            auth=request.get("auth"),
-            base=request.get("base"),
+            auth=request.get("auth", self.defaults.get("auth")),
+            base=request.get("base", self.defaults.get("base")),
             form=request.get("form"),
             raw=signing_in.raw_body(request),
         )
@@ -281,6 +287,9 @@ class _Builder:
 
     def _action(self, key: str, one: dict[str, Any]) -> Action:
         at = f"/actions/{key}"
+        one = declaring.inherited(one, self.defaults.get("action", {}))
+        output = self._schema(one["output"], f"{at}/output")
+        batch = declaring.batch(one.get("batch"), output, self._reads)
         idempotency = one.get("idempotency", self.defaults.get("idempotency"))
         if one["effect"] == "read":
             idempotency = one.get("idempotency")
@@ -290,14 +299,16 @@ class _Builder:
             summary=one.get("summary"),
             effect=one["effect"],
             input=self._schema(one["input"], f"{at}/input"),
-            output=self._schema(one["output"], f"{at}/output"),
+            output=declaring.output_of(batch, output),
             request=self._request(one["request"]),
             idempotency_header=(idempotency or {}).get("header"),
             envelope=self._envelope(one),
             errors=self._errors(one),
             result=one.get("result"),
             sample=one["sample"],
-            **keys.repeating(idempotency or {}),
+            pages=declaring.pages(one.get("pages")),
+            batch=batch,
+            **declaring.repeating(idempotency or {}),
             **_known(one),
         )
 
@@ -324,6 +335,7 @@ class _Builder:
             reconcile=self._poll(key, one["poll"])
             if "poll" in one
             else self._reconcile(key, merged.get("reconcile")),
+            fetch=declaring.fetch(merged.get("fetch"), self._reads, key),
             **_known(merged),
         )
 

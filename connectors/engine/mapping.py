@@ -1,12 +1,12 @@
 """Mapping: a structural document in, a value out; exact, total, and bounded in steps and size."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from connectors.engine.budget import Budget
 from connectors.engine.expressions import ROOTS, EvaluationError, Expression, resolve
-from connectors.engine.findings import EngineError, Problem, escape, say
+from connectors.engine.findings import EngineError, Problem, say
 from connectors.engine.functions import Missing, kind, shown, to_text
 from connectors.engine.mapping_check import check_mapping, source_schema
 from connectors.engine.mapping_nodes import (
@@ -34,10 +34,11 @@ __all__ = [
     "source_schema",
 ]
 
-MAX_STEPS = 50_000
+MAX_STEPS = 120_000
 MAX_SIZE = 1_000_000  # characters and values in the result
 MAX_PROBLEMS = 20
 OMIT = object()
+TOO_MANY = say("映射步骤太多，已停止", "The mapping takes too many steps")
 
 
 class MappingError(EngineError):
@@ -118,36 +119,57 @@ class _Run:
         self.problems: list[Problem] = []
 
     def build(self, node: Node, activation: Mapping[str, Any], at: str) -> Any:
-        self._step(at)
-        if isinstance(node, Const):
-            return self._sized(node.value, at)
-        if isinstance(node, Leaf):
-            try:
-                return self._sized(node.template.evaluate(activation, self.budget), at)
-            except EvaluationError as lost:
-                return self._lost(at, lost)
-        if isinstance(node, Fields):
-            return self._fields(node, activation, at)
-        if isinstance(node, Items):
-            built = (
-                self.build(item, activation, f"{at}/{position}")
-                for position, item in enumerate(node.items)
-            )
-            return [value for value in built if value is not OMIT]
-        if isinstance(node, Each):
-            return self._each(node, activation, at)
-        if isinstance(node, When):
-            return self._when(node, activation, at)
-        if isinstance(node, Default | Optional):
-            return self._softly(node, activation, at)
-        if isinstance(node, Rest):
-            return self._rest(node, activation, at)
-        return self._code_table(node, activation, at)
+        self.steps -= 1
+        if self.steps < 0:
+            self._exhausted(at, TOO_MANY)
+        return self._kinds[type(node)](self, node, activation, at)
+
+    def _const(self, node: Const, activation: Mapping[str, Any], at: str) -> Any:  # noqa: ARG002
+        return self._sized(node.value, at)
+
+    def _leaf(self, node: Leaf, activation: Mapping[str, Any], at: str) -> Any:
+        try:
+            if node.path is not None:  # most leaves are a plain path, and lists have thousands
+                value: Any = activation
+                for step in node.path.steps:
+                    if type(value) is dict:  # noqa: SIM114 - a type checker reads no more
+                        value = value[step]
+                    elif type(value) is list and isinstance(step, int):
+                        value = value[step]
+                    else:
+                        value = resolve(node.path, activation)
+                        break
+            else:
+                value = node.template.evaluate(activation, self.budget)
+        except LookupError:
+            return self._absent(node, activation, at)
+        except EvaluationError as lost:
+            return self._lost(at, lost)
+        if type(value) is str:
+            self.size -= 1 + len(value)
+            if self.size >= 0:
+                return value
+        return self._sized(value, at)
+
+    def _absent(self, node: Leaf, activation: Mapping[str, Any], at: str) -> Any:
+        """Say in words what a path leads past."""
+        assert node.path is not None
+        try:
+            return self._sized(resolve(node.path, activation), at)
+        except EvaluationError as lost:
+            return self._lost(at, lost)
+
+    def _items(self, node: Items, activation: Mapping[str, Any], at: str) -> Any:
+        built = (
+            self.build(item, activation, f"{at}/{position}")
+            for position, item in enumerate(node.items)
+        )
+        return [value for value in built if value is not OMIT]
 
     def _step(self, at: str) -> None:
         self.steps -= 1
         if self.steps < 0:
-            self._exhausted(at, say("映射步骤太多，已停止", "The mapping takes too many steps"))
+            self._exhausted(at, TOO_MANY)
 
     def _sized(self, value: Any, at: str) -> Any:
         if not isinstance(value, dict | list):
@@ -179,8 +201,8 @@ class _Run:
 
     def _fields(self, node: Fields, activation: Mapping[str, Any], at: str) -> Any:
         out: dict[str, Any] = {}
-        for name, child in node.fields:
-            value = self.build(child, activation, f"{at}/{escape(name)}")
+        for (name, child), end in zip(node.fields, node.ends, strict=True):
+            value = self.build(child, activation, at + end)
             self.size -= len(name)
             if value is not OMIT:
                 out[name] = value
@@ -215,12 +237,14 @@ class _Run:
         except EvaluationError as lost:
             return self._lost(at, lost)
         out: list[Any] = []
+        inner = dict(activation)  # one for all entries: nothing that is built holds on to it
         for index, entry in enumerate(entries):
-            inner = {**activation, node.name: entry, "index": index}
+            inner[node.name], inner["index"] = entry, index
             self._step(at)
-            if node.test is not None and not self._truth(node.test, inner, f"{at}/{index}"):
+            here = f"{at}/{index}"
+            if node.test is not None and not self._truth(node.test, inner, here):
                 continue
-            value = self.build(node.do, inner, f"{at}/{index}")
+            value = self.build(node.do, inner, here)
             if value is not OMIT:
                 out.append(value)
         return out
@@ -298,3 +322,17 @@ class _Run:
                 )
             ),
         )
+
+    # how each kind of node is built
+    _kinds: ClassVar[dict[type, Callable[..., Any]]] = {
+        Const: _const,
+        Leaf: _leaf,
+        Fields: _fields,
+        Items: _items,
+        Each: _each,
+        When: _when,
+        Default: _softly,
+        Optional: _softly,
+        Rest: _rest,
+        CodeTable: _code_table,
+    }

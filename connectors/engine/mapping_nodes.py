@@ -23,16 +23,18 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A text with expressions in it."""
+    """A text with expressions in it; `path` when it is a path and nothing else."""
 
     template: templates.Template
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """An object: target field → node."""
+    """An object: target field → node; `ends` are the fields' names as pointers have them."""
 
     fields: tuple[tuple[str, "Node"], ...]
+    ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,8 @@ class Reader:
             tuple(
                 (name, self.read(node, f"{at}/{escape(name)}", roots, depth + 1))
                 for name, node in document.items()
-            )
+            ),
+            tuple(f"/{escape(name)}" for name in document),
         )
 
     def _problem(self, at: str, zh: str, en: str) -> None:
@@ -185,7 +188,10 @@ class Reader:
             return Const(None)
         for expression in template.expressions:
             self._note(expression)
-        return Leaf(template) if template.expressions else Const(template.pieces[0])
+        if not template.expressions:
+            return Const(template.pieces[0])
+        only = template.expressions[0].node if template.is_typed else None
+        return Leaf(template, only if isinstance(only, Path) else None)
 
     def _expression(self, value: Any, at: str, roots: frozenset[str]) -> Expression | None:
         text = value.strip() if isinstance(value, str) else ""
@@ -277,6 +283,7 @@ class Reader:
             )
             return Const(None)
         unknown = table.get("unknown", "fail")
+        unknown = "fail" if unknown == "park" else unknown
         if unknown not in ("fail", "keep"):
             unknown = self.read(unknown, at, roots, depth)
         return CodeTable(dict(table["table"]), self.read(table["of"], at, roots, depth), unknown)

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-from connectors.engine import mapping, schemas
+from connectors.engine import mapping, paging, schemas
 from connectors.engine.connector import Reconcile
 from connectors.engine.findings import EngineError, say
 from kernel import documents
 from webhooks.envelopes import moment
 
-MAX_PAGE_NAME = 1_000
 # What is said of a listed delivery, and of a delivery made from a listed object.
 DELIVERY: dict[str, Any] = {
     "type": "object",
@@ -100,15 +98,10 @@ def next_page(reconcile: Reconcile, output: Mapping[str, Any]) -> str | None:
 
     Of a Link header only one parameter is taken, never the address: where calls go is fixed.
     """
-    found = output.get("next")
-    if found in (None, "", False):
-        return None
-    if isinstance(found, bool) or not isinstance(found, str | int):
-        raise Unlisted(say("下一页的标记读不出来", "What names the next page cannot be read"))
-    name = str(found) if reconcile.link is None else _linked(str(found), reconcile.link)
-    if name is not None and len(name) > MAX_PAGE_NAME:
-        raise Unlisted(say("下一页的标记太长", "What names the next page is too long"))
-    return name
+    try:
+        return paging.named(output.get("next"), reconcile.link)
+    except paging.Unpaged as lost:
+        raise Unlisted(lost.say) from lost
 
 
 def token_of(output: Mapping[str, Any]) -> str | None:
@@ -118,24 +111,9 @@ def token_of(output: Mapping[str, Any]) -> str | None:
         return None
     if isinstance(found, bool) or not isinstance(found, str | int):
         raise Unlisted(say("下次查询的起点读不出来", "Where the next look begins cannot be read"))
-    if len(str(found)) > MAX_PAGE_NAME:
+    if len(str(found)) > paging.MAX_PAGE_NAME:
         raise Unlisted(say("下次查询的起点太长", "Where the next look begins is too long"))
     return str(found)
-
-
-def _linked(header: str, parameter: str) -> str | None:
-    """Find a parameter of the address with rel="next" in a Link header (RFC 8288)."""
-    for part in header.split(","):
-        address, _, about = part.strip().partition(">")
-        relations = about.replace('"', "").replace(" ", "").lower().split(";")
-        if not address.startswith("<") or "rel=next" not in relations:
-            continue
-        try:
-            query = parse_qs(urlsplit(address[1:]).query, max_num_fields=100)
-        except ValueError:
-            return None
-        return query[parameter][-1] if parameter in query else None
-    return None
 
 
 def clock_of(headers: Mapping[str, str]) -> datetime | None:

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from connectors.engine import auth, keys, schemas, signing, signing_in, templates, urls
+from connectors.engine import (
+    auth,
+    batches,
+    keys,
+    paging,
+    schemas,
+    signing,
+    signing_in,
+    templates,
+    urls,
+)
 from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import (
     Action,
@@ -18,7 +28,7 @@ from connectors.engine.connector import (
     TokenStep,
 )
 from connectors.engine.drafts import Draft, fill, pairs
-from connectors.engine.findings import Problem, say
+from connectors.engine.findings import EngineError, Problem, say
 from connectors.engine.functions import EvaluationError
 from kernel.http import Request
 
@@ -58,17 +68,36 @@ def build(
     input: Any,  # noqa: A002 - the word of the manifest
     connection: ConnectionValues,
     effect_key: str,
+    look: Mapping[str, Any] | None = None,
 ) -> Request:
-    """Return the request of an action; raises CannotBuild with cause data, auth or config."""
+    """Return the request of an action; raises CannotBuild with cause data, auth or config.
+
+    `look` is what an action in parts reads besides, as connectors.engine.parts gives it; without
+    it the request is the first of them.
+    """
     action = action_of(connector, action_key)
     wrong = schemas.problems(action.input, input, "/input")
     if wrong:
         raise CannotBuild("data", _first(wrong), wrong[0].target, wrong)
     activation = {"input": input, "settings": connection.settings, "effect_key": effect_key}
+    if action.is_in_parts:
+        activation["look"] = look or _first_look(action, input, effect_key)
     extra = {action.idempotency_header: effect_key} if action.idempotency_header else {}
     key = (action.key_field, effect_key) if action.key_field else None
     request = _request(connector, action.request, connection, activation, extra, key)
     return replace(request, may_repeat=action.may_repeat)
+
+
+def _first_look(action: Action, given: Any, effect_key: str) -> Mapping[str, Any]:
+    if action.batch is None:
+        assert action.pages is not None
+        found: Mapping[str, Any] = paging.begin(action.pages)["look"]
+        return found
+    try:
+        progress = batches.begin(action.batch, given, effect_key, None)
+    except EngineError as lost:
+        raise CannotBuild("data", lost.say, f"/input/{action.batch.over}") from lost
+    return batches.look(action.batch, given, progress)
 
 
 def build_lifecycle(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from connectors.engine import answers, deliveries, fixtures, triggers
+from connectors.engine import answers, deliveries, fixture_answers, fixtures, triggers
 from connectors.engine.check import Folder
 from connectors.engine.connector import Action, Trigger
 from connectors.engine.findings import EngineError, Finding, say
@@ -192,7 +192,7 @@ def play(folder: Folder, fixture: Fixture) -> list[Finding]:
         return [fixture.finding("C04", text, f"/{fixture.kind}")]
     if fixture.kind == "trigger":
         return fixtures.check_delivery(connector, fixture)
-    reading = fixtures.check_look if is_look else fixtures.check_answer
+    reading = fixtures.check_look if is_look else fixture_answers.check_answer
     reading = fixtures.check_token if fixture.kind == "token" else reading
     return fixtures.check_request(connector, fixture) + reading(connector, fixture)
 

@@ -9,7 +9,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from connectors.engine import schemas
 from connectors.engine.connector import Connector, LifecycleStep
-from connectors.lab import vendor_answers, vendor_faults, vendor_looks, vendor_pages, vendor_proofs
+from connectors.lab import (
+    vendor_answers,
+    vendor_faults,
+    vendor_looks,
+    vendor_pages,
+    vendor_parts,
+    vendor_proofs,
+)
 from connectors.lab.pointing import path_of
 from connectors.lab.vendor_calls import Answer, Call, Refused, refusal
 from connectors.lab.vendor_events import Emitter
@@ -180,7 +187,8 @@ class VendorApp:
             wrong = schemas.problems(schema, body)
             if wrong:
                 raise refusal(400, "INVALID", wrong[0].plain())
-        ok = self.recorded.get(route.key, {}).get("ok")
+        cases = self.recorded.get(route.key, {})
+        ok = vendor_parts.page_of(self.connector, action, cases, call)
         with self.ledger.lock:
             earlier = self.ledger.earlier(route.key, key)
             if earlier is not None:
@@ -190,6 +198,8 @@ class VendorApp:
                 again = {"Idempotent-Replay": "true"}
                 return Answer(earlier["status"], earlier["answer"].encode(), again)
             status, headers, sample = vendor_answers.response(ok, 200, action.sample["output"])
+            if action.batch is not None:
+                sample = vendor_parts.results(action, sample, call, action.request.json)
             asked = {**call.query, **call.places, **(body if isinstance(body, dict) else {})}
             is_read = action.effect == "read"
             number = None if is_read else self.ledger.next_number(route.key)

@@ -1,6 +1,9 @@
 """The pages of connectors: library, connections, polls, missing events, flows, runs, and so on."""
 
+from connectors.completing import pages as completing
+from connectors.drifting import pages as drifts
 from connectors.incidents import pages as incidents
+from connectors.lookups import pages as lookups
 from connectors.pages import (
     approvals,
     canvas,
@@ -22,12 +25,15 @@ __all__ = [
     "approvals",
     "blueprint",
     "canvas",
+    "completing",
     "connections",
     "consents",
+    "drifts",
     "editor",
     "flows",
     "incidents",
     "library",
+    "lookups",
     "polls",
     "publishing",
     "reconciliations",

@@ -36,7 +36,7 @@ def save_on_canvas(flow_id: str) -> Any:
     about, deed = form.get("about", TRIGGER), form.get("do", "save")
     place: int | None = None
     try:
-        with transaction(who.organization_id) as session:
+        with reading(who.organization_id) as session:
             known = connections.connectors_by_id(session, who.organization_id)
             flow = flows.find(session, who.organization_id, flow_id)
             before = flows.document_of(session, flow)
@@ -44,11 +44,13 @@ def save_on_canvas(flow_id: str) -> Any:
             editor.keep(document, before)
             if about == TRIGGER:
                 editor.fill_trigger(document)
-                if form.get("name", "").strip():
-                    flows.rename(session, who.organization_id, flow_id, form["name"])
-            place = editor.act(session, flow, document, deed)
+            revision = form.get("revision", flow.draft_revision, type=int)
+            taken = editor.chosen(session, flow, document, deed)
+            place = editor.act(document, deed, taken)
+        with transaction(who.organization_id) as session:
+            if about == TRIGGER and form.get("name", "").strip():
+                flows.rename(session, who.organization_id, flow_id, form["name"])
             if document != before:
-                revision = form.get("revision", type=int)
                 flows.save_draft(session, who.organization_id, flow_id, document, revision)
             count = len(flow_trees.walk(document))
     except Problem as problem:

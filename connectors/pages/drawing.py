@@ -8,8 +8,11 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from flask_babel import gettext
 
+from connectors import ready_maps
 from connectors.engine import loader
 from connectors.engine.connector import Connector
+from connectors.lookups.forms import lookup_of
+from connectors.pages import drift_card
 from kernel.errors import N_, FieldError, NotFound, Problem
 
 blueprint = Blueprint("connectors_pages", "connectors", template_folder="templates")
@@ -25,6 +28,7 @@ DONE = {
     "works": N_("The app accepts the connection."),
     "revoked": N_("The connection is gone, and its secrets were deleted."),
     "given": N_("Assistants may do this from now on."),
+    "drifts_seen": N_("What was noted is forgotten. What departs again is noted anew."),
     "poll_started": N_("The app is asked from now on. What is new comes in as events."),
     "poll_stopped": N_("The app is asked no more. What came in stays."),
     "stream_started": N_("The hub listens from now on. What the app sends comes in as events."),
@@ -90,6 +94,9 @@ def draw(
         form=request.form,
         as_pairs=lambda choices: [(one, one) for one in choices],
         app_of=app_of,
+        drift_card=drift_card.card,
+        lookup_of=lookup_of,
+        ready_map_of=ready_maps.for_step,
         **values,
     )
     return make_response(page, problem.status if problem else 200)

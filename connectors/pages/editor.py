@@ -1,6 +1,6 @@
 """The editor of a flow: a list of steps as a form, and the same document as YAML."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,8 +14,10 @@ from connectors import (
     flow_trees,
     flows,
     mapping_rows,
+    ready_maps,
 )
 from connectors.editing import one_step, picking, trials
+from connectors.editing.matching import Proposal
 from connectors.engine import loader
 from connectors.errors import Unfit
 from connectors.pages.drawing import blueprint, draw, go
@@ -51,13 +53,15 @@ def save_flow(flow_id: str) -> Any:
     """Save what the form says, do what its button asks, and show the list again."""
     who, deed = principal(), request.form.get("do", "save")
     try:
-        with transaction(who.organization_id) as session:
+        # reading the form and looking for proposals takes its time, and changes nothing
+        with reading(who.organization_id) as session:
             known = connections.connectors_by_id(session, who.organization_id)
             document = flow_editing.read_form(request.form, known)
             flow = flows.find(session, who.organization_id, flow_id)
             keep(document, flows.document_of(session, flow))
             fill_trigger(document)
-            place = act(session, flow, document, deed)
+            place = act(document, deed, chosen(session, flow, document, deed))
+        with transaction(who.organization_id) as session:
             revision = request.form.get("revision", type=int)
             if request.form.get("name", "").strip():
                 flows.rename(session, who.organization_id, flow_id, request.form["name"])
@@ -124,11 +128,11 @@ def save_yaml(flow_id: str) -> Any:
     return draw("flow_yaml.html", flow=flow, text=text, problems=shown, is_saved=True)
 
 
-def act(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> int | None:
+def act(document: dict[str, Any], deed: str, chosen: Sequence[Proposal] = ()) -> int | None:
     """Do what a button of the form asks with a step; returns the step to look at.
 
     `add:action@2/0:1` puts an action into a list of step 2, in front of its second one;
-    `match:3` fills what is sure to fit, `match:3/customer.name` one field.
+    `match:3` fills what is `chosen` of the proposals.
     """
     verb, _, rest = deed.partition(":")
     if verb == "add":
@@ -146,24 +150,34 @@ def act(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> in
         flow_editing.remove_step(document, at)
         return max(0, at - 1)
     if verb == "match":
-        _match(session, flow, document, at, part)
+        one_step.take_over(document, at, chosen)
     elif verb == "way":
         flow_editing.add_way(document, at)
     elif verb == "unway" and _is_place(part):
         flow_editing.remove_way(document, at, int(part))
+    elif verb == "ready":
+        ready_maps.fill(document, at)
     elif verb != "apply":
         return None
     return at
 
 
-def _match(session: Session, flow: Flow, document: dict[str, Any], at: int, target: str) -> None:
-    """Take over what is proposed for a field, or everything that is sure."""
+def chosen(session: Session, flow: Flow, document: dict[str, Any], deed: str) -> list[Proposal]:
+    """Return the proposals that a button takes over; [] for every other button.
+
+    `match:3` means those that are sure, `match:3/*` all of them, `match:3/customer.name` one.
+    """
+    verb, _, rest = deed.partition(":")
+    number, _, target = rest.partition("/")
     places = flow_trees.walk(document)
-    if at >= len(places):
-        return
-    found = View(session, flow, document).proposals(at, places[at].step)
-    chosen = [one for one in found if (one.target == target if target else one.is_sure)]
-    one_step.take_over(document, at, chosen)
+    if verb != "match" or not _is_place(number) or int(number) >= len(places):
+        return []
+    view = View(session, flow, document)
+    return [
+        one
+        for one in view.proposals(int(number), places[int(number)].step)
+        if (target in ("*", one.target) if target else one.is_sure)
+    ]
 
 
 def _is_place(text: str) -> bool:

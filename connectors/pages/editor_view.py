@@ -34,6 +34,13 @@ from kernel.errors import Problem
 from kernel.web import localized
 
 _DURATIONS = ("for", "deadline", "remind")
+# part of a step → the field of its form, where the two are called otherwise
+_FIELDS = {"when": "left", "action": "does", "connector": "connection"}
+_FIELDS |= {name: name for name in (
+    "key", "title", "connection", "over", "item_key", "on_item_error", "for", "until",
+    "subject", "text", "deadline", "at_deadline", "remind",
+)}  # fmt: skip
+_ALWAYS = {("any", ""), ("array", ""), ("string", "")}  # what conditions, loops and texts take
 _ROW_BODIES = ("input", "mapping")
 _POINTER = re.compile(r"^/\S*?(：|: ?)")
 
@@ -162,7 +169,7 @@ class View:
         wanted = {(row.kind or "any", row.format) for one in steps for row in one["rows"]}
         return {
             "pool": pool,
-            "fits": picking.verdicts(pool.values(), wanted | {("any", "")}),
+            "fits": picking.verdicts(pool.values(), wanted | _ALWAYS),
             "each": {
                 f"{one['number']}|{found.target}|{found.origin.expression}": found.source
                 for one in steps
@@ -261,13 +268,9 @@ def _field(number: int | None, pointer: str, below: str) -> str:
     if number is None:
         return {"/trigger/event": "event", "/trigger/order_key": "order_value"}.get(pointer, "")
     parts = below.strip("/").split("/")
-    if parts[0] in _ROW_BODIES or not parts[0]:
-        return ""
-    if parts[0] == "ways" and len(parts) > 2:
-        tail = "left" if parts[2] == "when" else parts[2]
-        return f"s{number}.w{parts[1]}.{tail}"
-    name = {"when": "left", "action": "does", "connector": "connection"}.get(parts[0], parts[0])
-    return f"s{number}.{name}"
+    if parts[0] == "ways" and len(parts) > 2 and parts[2] in ("key", "title", "when"):
+        return f"s{number}.w{parts[1]}." + ("left" if parts[2] == "when" else parts[2])
+    return f"s{number}.{_FIELDS[parts[0]]}" if parts[0] in _FIELDS else ""
 
 
 def _place_mistakes(

@@ -2,7 +2,10 @@
 
 from flask import Blueprint
 
+from connectors.completing import routes as completions
+from connectors.drifting import routes as drifts
 from connectors.incidents import routes as incidents
+from connectors.lookups import routes as lookups
 from connectors.publishing import routes as publishing
 from connectors.routes import (
     approvals,
@@ -17,9 +20,12 @@ from connectors.routes import (
 )
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
-for part in (
+PARTS = (
     library,
     connections,
+    completions,
+    drifts,
+    lookups,
     polls,
     reconciliations,
     flows,
@@ -29,5 +35,6 @@ for part in (
     publishing,
     sheets,
     streams,
-):
+)
+for part in PARTS:
     blueprint.register_blueprint(part.blueprint)

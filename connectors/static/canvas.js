@@ -53,7 +53,7 @@
       h(Handle, { type: "source", id: "side", position: Position.Right, isConnectable: false }));
   }
 
-  const Into = ({ id, data }) => h("div", { className: "yf-into" },
+  const Into = ({ id, data }) => h("div", { className: `yf-into yf-into-${data.shape}` },
     h(Handle, { type: "target", position: Position.Top, isConnectable: false }),
     h(Handle, { type: "target", id: "side", position: Position.Left, isConnectable: false }),
     h("span", { className: "yf-into-title" }, data.title),
@@ -133,9 +133,19 @@
     if (!isIn) flow.setCenter(box.x + box.w / 2, box.y + box.h / 2, { zoom, duration: 150 });
   }
 
+  // down and up follow the lines, of several the leftmost; left and right go to what is nearest there
   function go(from, key) {
     const all = picture.nodes.filter((one) => buttonOf(one.id));
     const me = picture.nodes.find((one) => one.id === from);
+    const lines = picture.edges.filter((one) => one.type === "flow");
+    const along = key === "ArrowDown" ? lines.filter((one) => one.from === from).map((one) => one.to)
+      : key === "ArrowUp" ? lines.filter((one) => one.to === from).map((one) => one.from) : [];
+    const linked = all.filter((one) => along.includes(one.id)).sort((a, b) => a.x - b.x);
+    const best = linked[0] || nearest(me, all, key);
+    if (best) buttonOf(best.id).focus({ preventScroll: true });
+  }
+
+  function nearest(me, all, key) {
     const middle = (one) => [one.x + one.w / 2, one.y + one.h / 2];
     const [x, y] = middle(me);
     const ahead = { ArrowDown: [0, 1], ArrowUp: [0, -1], ArrowRight: [1, 0], ArrowLeft: [-1, 0] }[key];
@@ -145,7 +155,7 @@
       const along = dx * ahead[0] + dy * ahead[1], across = Math.abs(dx * ahead[1]) + Math.abs(dy * ahead[0]);
       if (along > 1 && along + 2 * across < least) { least = along + 2 * across; best = one; }
     }
-    if (best) buttonOf(best.id).focus({ preventScroll: true });
+    return best;
   }
 
   async function key(event, data) {
@@ -209,7 +219,7 @@
     return queued(async () => {
       const body = kept || fields(deed, about, shown);
       body.set("revision", form().elements.revision.value);
-      await take(await fetch(here, { method: "POST", body, headers: { Accept: "text/html" } }), redraw, focus);
+      await take(await fetch(here, { method: "POST", body, keepalive: true, headers: { Accept: "text/html" } }), redraw, focus);
     });
   }
 
@@ -220,11 +230,11 @@
       const asked = new URLSearchParams({ part: "1", about });
       const sample = form().elements.sample?.value;
       if (sample) asked.set("sample", sample);
-      await take(await fetch(`${here}?${asked}`, { headers: { Accept: "text/html" } }), true, false);
+      await take(await fetch(`${here}?${asked}`, { headers: { Accept: "text/html" } }), true, false, window.innerWidth < 992);
     });
   }
 
-  async function take(answer, redraw, focus) {
+  async function take(answer, redraw, focus, seen = false) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("studio");
     if (!fresh) return void location.reload(); // signed out, or the flow is gone: the page says which
@@ -252,6 +262,8 @@
     window.yangfanPicker.remember();
     picture = read();
     tell({ picture, focus: nodeOf(picture.chosen) });
+    // on a narrow screen the panel lies below the picture
+    if (seen) document.querySelector("[data-panel-title]")?.scrollIntoView({ block: "start" });
     if (focus) requestAnimationFrame(() => buttonOf(nodeOf(picture.chosen))?.focus({ preventScroll: true }));
   }
 
@@ -262,7 +274,13 @@
   document.addEventListener("submit", (event) => {
     if (event.target !== form()) return;
     const deed = event.submitter?.value || "save";
-    if (deed === "try" || deed === "publish") return;
+    if (deed === "try" || deed === "publish") {
+      if (!waiting) return;
+      // what was typed last is on its way: the page is left when it has arrived
+      event.preventDefault();
+      last.then(() => form().requestSubmit(form().querySelector(`button[name=do][value=${deed}]`)));
+      return;
+    }
     event.preventDefault();
     send(deed);
   });

@@ -66,7 +66,7 @@
     return offers
       .filter((offer) => fits(offer, asked))
       .map((offer) => ({ ...offer, ...verdict(offer, input), each: each(offer) }))
-      .sort((a, b) => (b.ok - a.ok) || (Boolean(b.each) - Boolean(a.each)) || (b.has - a.has))
+      .sort((a, b) => (b.ok - a.ok) || (Boolean(b.each) - Boolean(a.each)) || (b.has - a.has) || (Boolean(b.sample) - Boolean(a.sample)))
       .slice(0, SHOWN);
   }
 
@@ -100,12 +100,12 @@
     line.setAttribute("aria-selected", "false");
     if (!item.ok) line.setAttribute("aria-disabled", "true");
     const head = part("yf-picker-head", "");
-    head.append(part("yf-picker-title", item.title), part("yf-picker-kind", item.kind));
+    head.append(part("yf-picker-title", item.title), part("yf-picker-kind", item.kind_title));
     const more = part("yf-picker-more", "");
     more.append(part("yf-picker-origin", item.origin), part("yf-picker-path", item.path));
     const value = item.ok ? item.sample || (item.has ? "" : words().noValue) : item.why;
     line.append(head, more);
-    if (value) line.append(part(item.ok ? "yf-picker-value" : "yf-picker-why", value));
+    if (value) line.append(part(!item.ok ? "yf-picker-why" : item.sample ? "yf-picker-value" : "yf-picker-more", value));
     if (item.ok && item.wrap) line.append(part("yf-picker-each", words().turned));
     if (item.each) line.append(part("yf-picker-each", words().each));
     return line;
@@ -209,7 +209,7 @@
 
   // --- keys and clicks
   const picking = (event) => event.target.closest?.("input[data-picker]");
-  document.addEventListener("input", (event) => { if (picking(event)) open(event.target); });
+  document.addEventListener("input", (event) => { if (picking(event)) { delete event.target.dataset.all; open(event.target); } });
   document.addEventListener("click", (event) => {
     const input = picking(event);
     if (input) { input.dataset.all = "1"; open(input); } else if (field && !event.target.closest("#picker-list")) close();

@@ -248,6 +248,20 @@ def test_what_is_sure_is_taken_over_and_what_is_filled_stays(browser):
     assert made["lines"]["each"] == "${event.data.lines}"
 
 
+def test_all_proposals_or_one_of_them_are_taken_over(browser):
+    document = draft(browser)
+    document["steps"][2]["input"] = {}
+    with transaction(EVERY) as session:
+        flows.save_draft(session, browser.shop.organization_id, browser.shop.flow, document)
+    page, _, _ = studio(browser, about="2")
+    offered = re.findall(r'value="match:2/([\w.]+)"', page)
+    assert "channel" in offered  # the same name with another title: likely, and not sure
+    post(browser, about="", do="match:2/channel")
+    assert list(draft(browser)["steps"][2]["input"]) == ["channel"]
+    post(browser, about="", do="match:2/*")
+    assert set(draft(browser)["steps"][2]["input"]) == set(offered)
+
+
 def test_a_proposal_never_overwrites():
     document = {"trigger": {}, "steps": [
         {"key": "a", "kind": "action", "connector": "demo-erp", "action": "create_sales_order",

@@ -103,7 +103,7 @@ BREAKS = [
                   '{"type": "object", "properties": {"sku": {"type": "string"}}}'),
      "manifest.yaml", "/connector/version"),
     ("C10", remove("contract.json"), "contract.json", ""),
-    ("C10", manifest("version: 1.0.0", "version: 1.0.1"), "contract.json", ""),
+    ("C10", manifest("version: 1.1.0", "version: 1.1.1"), "contract.json", ""),
     ("C11", manifest("document_no: XS-20261122-0001", "document: XS"), "manifest.yaml",
      "/actions/create_sales_order/sample/output"),
     ("C11", manifest("external_no: SO-2026-1189", 'external_no: ""'), "manifest.yaml",
@@ -170,10 +170,10 @@ def test_the_contract_is_written_only_for_a_new_version(folder):
         json.dumps({"type": "object", "properties": {"sku": {"type": "string"}}}),
     )(folder)
     assert not validate.write_contract(folder)
-    manifest("version: 1.0.0", "version: 1.1.0")(folder)
+    manifest("version: 1.1.0", "version: 1.2.0")(folder)
     assert validate.write_contract(folder)
     assert not [one for one in validate.validate(folder) if one.rule == "C10"]
-    assert contract.stated(folder)["version"] == "1.1.0"
+    assert contract.stated(folder)["version"] == "1.2.0"
 
 
 def test_the_report_reads_well_in_both_languages(folder):

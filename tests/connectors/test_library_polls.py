@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from connectors.engine import answers, loader, reconcile, requests, triggers
+from connectors.engine import listings, loader, reconcile, requests, triggers
 from connectors.engine.connector import ConnectionValues
 from kernel import http
 
@@ -230,7 +230,7 @@ def look(key: str, trigger_key: str, app: App, serve, given) -> list[triggers.Fi
         body, headers = told if isinstance(told, tuple) else (told, {})
         raw = json.dumps(body).encode()
         outcome = http.Response(200, headers, raw, truncated=False, elapsed_ms=1)
-        answer = answers.read_list(connector, plan, asked, outcome)
+        answer = listings.read_list(connector, plan, asked, outcome)
         assert answer.kind == "ok", answer.detail
         for item in answer.output["items"]:
             made = reconcile.rebuilt(plan, item)

@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from connectors import rehearsals
-from connectors.engine import answers, flow_templates, loader, reconcile, requests
+from connectors.engine import answers, flow_templates, listings, loader, reconcile, requests
 from connectors.engine.connector import ConnectionValues
 from connectors.lab import (
     mock_vendor,
@@ -504,7 +504,7 @@ def listed(vendor, key, values, given=None, **look):
     while True:
         asked = {"page": page, **look}
         request = requests.build_list(connector, plan, values, given or {}, asked)
-        answer = answers.read_list(connector, plan, {}, send(request))
+        answer = listings.read_list(connector, plan, {}, send(request))
         assert answer.kind == "ok", answer
         found += answer.output["items"]
         page, pages = reconcile.next_page(plan, answer.output), pages + 1

@@ -329,12 +329,33 @@ def _make_flows(session, made: Neighbour) -> None:
         "incident_id": [incident.id],
         "repair_id": [repair.id],
         "connection_id": [shop.id, erp.id, chat.id],
+        "completion_id": [_stopped_completion(session, made)],
+        "lookup_key": ["customers"],
         "poll_id": [polls.start(session, owner, shop.id, "orders_asked").id],
         "approval_id": [asked.id],
         "decide_token": [approval_addresses.address_of(owner, asked.id).rpartition("/")[2]],
         "flow_id": [flow.id],
         "run_id": [run.id],
     }
+
+
+def _stopped_completion(session, made: Neighbour) -> str:
+    from connectors.completing.tables import Completion
+
+    row = Completion(
+        organization_id=made.organization_id,
+        id=ids.new_id("cpl"),
+        event_id=made.ids["event_id"][0],
+        source_id=made.ids["source_id"][0],
+        connector_key="pretix",
+        trigger_key="order_paid",
+        lane=WORD,
+        state="dead",
+        problem={"cause": "data", "say": {"zh": WORD, "en": WORD}, "detail": WORD},
+    )
+    session.add(row)
+    session.flush()
+    return row.id
 
 
 def _make_installations(session, made: Neighbour) -> None:

@@ -131,7 +131,12 @@ DECIDED = {
     if "<endpoint_id>" in rule or "<delivery_id>" in rule
 }
 # Reading here leaves a note in the audit trail of whoever may read.
-NOTED = {"/exports/<export_id>/file", "/api/v1/exports/<export_id>/file"}
+NOTED = {
+    "/exports/<export_id>/file",
+    "/api/v1/exports/<export_id>/file",
+    "/connections/<connection_id>/lookups/<lookup_key>",
+    "/api/v1/connections/<connection_id>/lookups/<lookup_key>",
+}
 # What an operation wants in its body, where an empty one would be refused before any look-up.
 BODIES = {
     "identity_api.change_member": {"role": "admin"},

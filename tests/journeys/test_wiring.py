@@ -5,7 +5,7 @@ import time
 
 import pytest
 import requests
-from journeys.browser import DESKTOP, Visitor
+from journeys.browser import DESKTOP, PHONE, Visitor
 from journeys.town import PASSWORD, Person, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("wiring")]
@@ -32,7 +32,7 @@ ORDER = {
 TEXT = "新订单 ${event.data.order_no}，单据 ${steps.do1.output.document_no}"
 
 
-def firm(hub, number: int) -> Person:
+def firm(hub, number: int, apps=("demo-erp", "demo-chat")) -> Person:
     """Somebody whose ERP and chat are connected, with a source that anything may send to."""
     who = {
         "organization_name": f"接线五金{number}",
@@ -43,7 +43,7 @@ def firm(hub, number: int) -> Person:
         f"{hub.url}/api/v1/sign-up", json={**who, "password": PASSWORD}, timeout=60
     ).raise_for_status()
     person = Person(hub.url, who["email"], PASSWORD)
-    for app in ("demo-erp", "demo-chat"):
+    for app in apps:
         rollout = person.call("POST", f"/apps/{app}/install", {})
         path = f"/rollouts/{rollout['id']}"
         wait_for(lambda path=path: person.call("GET", path)["state"] == "active")
@@ -150,9 +150,13 @@ def test_a_flow_is_wired_on_the_canvas_from_nothing(hub, browser):
     box = page.inner_text("[data-node='/steps/1']")
     assert "样例" in box, box  # the chat's sample answer, told to be one
     visitor.examine("wiring-canvas-done")
+    # the last word is still on its way to the hub when the page is left
+    hands.acts += 1
+    page.locator("[name='s1.title']").fill("告诉订单群")
     hands.follow("button[name=do][value=try]")
     hands.follow("form[action$='/try'] button[type=submit]")
     assert page.locator(".yf-note.yf-good").count() == 1, page.inner_text("main")
+    assert "告诉订单群" in page.inner_text("main")
     hands.follow("main a[href$='/edit']")
     assert page.url.endswith("/canvas"), "the canvas is remembered"
     hands.follow("button[name=do][value=publish]")
@@ -238,4 +242,61 @@ def test_a_flow_is_wired_by_keyboard_alone_in_the_list(hub, browser):
     arrives(hub, "SO-WIRED-2")
     keys.report("list")
     assert keys.acts <= MOST_ACTS
+    assert not visitor.complaints, visitor.complaints
+
+
+@pytest.mark.parametrize(
+    ("size", "language"), [(DESKTOP, "zh-CN"), (PHONE, "en-GB")], ids=["desktop-zh", "phone-en"]
+)
+def test_the_canvas_is_walked_by_keyboard(hub, browser, size, language):
+    person = firm(hub, 10 + size["width"], apps=())
+    inside = {"key": "one", "kind": "map", "mapping": {"sku": "${item.sku}"}}
+    steps = [
+        {"key": "fork", "kind": "branch", "else": [], "ways": [
+            {"key": "a", "when": '${event.data.method == "x"}', "steps": [inside]}]},
+        {"key": "last", "kind": "delay", "for": "1h"},
+    ]  # fmt: skip
+    document = {"trigger": {"event": "order.paid", "version": None}, "steps": steps}
+    made = person.call("POST", "/flows", {"name": "走走 Walk", "document": document})["id"]
+    visitor = Visitor(browser, hub.url, size=size, language=language, person=person)
+    page = visitor.page
+    visitor.go(f"/flows/{made}/canvas")
+    page.wait_for_selector("[data-node='/steps/1']")
+
+    def press(key: str, at: str) -> None:
+        page.keyboard.press(key)
+        page.evaluate("window.yangfanCanvas.idle()")
+        page.wait_for_function("at => document.activeElement.dataset.node === at", arg=at)
+
+    def kinds() -> list[str]:
+        found = person.call("GET", f"/flows/{made}")["document"]["steps"]
+        return [one["kind"] for one in found]
+
+    page.focus("[data-node=trigger]")
+    press("ArrowDown", "/steps/0")
+    press("ArrowDown", "/steps/0/ways/0/steps/into")
+    press("ArrowRight", "/steps/0/else/into")
+    press("ArrowLeft", "/steps/0/ways/0/steps/into")
+    press("ArrowDown", "/steps/0/ways/0/steps/0")
+    press("ArrowDown", "/steps/1")
+    press("Alt+ArrowUp", "/steps/0")
+    assert kinds() == ["delay", "branch"]
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.activeElement.id === 'panel-title'")
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement.dataset.node === '/steps/0'")
+    page.keyboard.press("+")
+    page.keyboard.press("Enter")  # an action: the first thing one looks for
+    page.wait_for_selector("[data-node='/steps/2']")
+    assert kinds() == ["delay", "action", "branch"]
+    page.evaluate("window.yangfanCanvas.idle()")
+    page.focus("[data-node='/steps/1']")
+    page.keyboard.press("Delete")
+    page.locator("#confirm button[value=yes]").click()
+    page.wait_for_function("() => !document.querySelector(\"[data-node='/steps/2']\")")
+    assert kinds() == ["delay", "branch"]
+    visitor.examine(f"canvas-walk-{language[:2]}")
+    with page.expect_navigation(wait_until="load"):
+        page.locator("a[href$='view=list']").first.click()
+    assert page.locator("form[data-editor=list]").count() == 1
     assert not visitor.complaints, visitor.complaints
