@@ -175,7 +175,7 @@ class _Builder:
             folder=self.folder,
             digest=digest(self.folder),
             stream=signing_in.stream(self.manifest.get("stream"), self._readers),
-            **_known(about),
+            **declaring.known(about),
         )
 
     @property
@@ -309,7 +309,7 @@ class _Builder:
             pages=declaring.pages(one.get("pages")),
             batch=batch,
             **declaring.repeating(idempotency or {}),
-            **_known(one),
+            **declaring.known(one),
         )
 
     def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
@@ -336,7 +336,7 @@ class _Builder:
             if "poll" in one
             else self._reconcile(key, merged.get("reconcile")),
             fetch=declaring.fetch(merged.get("fetch"), self._reads, key),
-            **_known(merged),
+            **declaring.known(merged),
         )
 
     def _poll(self, key: str, one: dict[str, Any]) -> Reconcile:
@@ -392,12 +392,7 @@ def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
             rule.get("class"),
             rule.get("say"),
             rule.get("after"),
-            **_known(rule),
+            **declaring.known(rule),
         )
         for rule in stated
     )
-
-
-def _known(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how sure the manifest is of a part, and who says so."""
-    return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}
