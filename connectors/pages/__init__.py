@@ -16,6 +16,8 @@ from connectors.pages import (
     reconciliations,
     runs,
     sheets,
+    stages,
+    stores,
     streams,
 )
 from connectors.pages.drawing import blueprint
@@ -39,5 +41,7 @@ __all__ = [
     "reconciliations",
     "runs",
     "sheets",
+    "stages",
+    "stores",
     "streams",
 ]

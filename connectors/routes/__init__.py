@@ -1,4 +1,4 @@
-"""The JSON API of connectors, connections, polls, missing events, flows, runs and approvals."""
+"""The JSON API of connectors, connections, polls, missing events, flows, runs and so on."""
 
 from flask import Blueprint
 
@@ -18,6 +18,8 @@ from connectors.routes import (
     sheets,
     streams,
 )
+from connectors.stages import routes as stages
+from connectors.stores import routes as stores
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
 PARTS = (
@@ -33,6 +35,8 @@ PARTS = (
     approvals,
     incidents,
     publishing,
+    stores,
+    stages,
     sheets,
     streams,
 )

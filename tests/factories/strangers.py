@@ -19,6 +19,7 @@ from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
 from connectors.publishing import archives
 from connectors.publishing.tables import ConnectorEdition
 from connectors.sheets import uploads
+from connectors.stores import values
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -299,6 +300,9 @@ def _make_flows(session, made: Neighbour) -> None:
         deadline_at=MOMENT + timedelta(days=3650),
     )
     session.add(asked)
+    given = {"operation": "put", "collection": "customers", "entry": WORD, "value": {"name": WORD}}
+    values.do(session, owner, given, run.id)
+    kept = values.find(session, owner, "customers", WORD)
     sheet = f"公司,客户编号,客户名称\n{WORD},C-1,{WORD}\n".encode()
     upload = uploads.send_in(session, owner, name=f"{WORD}.csv", content=sheet, uploaded_by=WORD)
     made.secrets.append(password)
@@ -325,6 +329,9 @@ def _make_flows(session, made: Neighbour) -> None:
     session.add_all([incident, repair, IncidentRound(organization_id=owner, id=owner)])
     run.incident_id = incident.id
     made.ids |= {
+        "collection": ["customers"],
+        "value_id": [kept.id],
+        "step_key": ["erp"],
         "upload_id": [upload.id],
         "incident_id": [incident.id],
         "repair_id": [repair.id],
