@@ -165,8 +165,3 @@ def transports(http: Mapping[str, Any]) -> dict[str, str]:
     """Return how addresses are spoken to, by the name of the base ("": the connector's own)."""
     own = {"": http["transport"]} if "transport" in http else {}
     return {**http.get("transports", {}), **own}
-
-
-def known(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how sure the manifest is of a part, and who says so."""
-    return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}

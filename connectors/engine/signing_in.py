@@ -15,10 +15,10 @@ from connectors.engine.connector import (
     RawBody,
     RequestTemplate,
     Sign,
-    Stream,
     TokenStep,
 )
 from connectors.engine.findings import say
+from connectors.engine.lines_open import Stream
 from kernel import documents
 
 EARLY_SECONDS = 60
@@ -65,6 +65,7 @@ def auth(one: Mapping[str, Any], readers: Readers) -> Auth:
         at={name: placement(stated) for name, stated in apply.get("at", {}).items()},
         steps=steps,
         early_seconds=early,
+        keepalive_hours=refresh.get("keepalive_hours", 24),
         sign=sign(one["sign"], one.get("before", {})) if "sign" in one else None,
         authorize=_authorize(one["authorize"]) if "authorize" in one else None,
         refresh=_refresh(one, readers) if "refresh" in one else (),
@@ -230,8 +231,9 @@ def _step_sign(stated: Any, one: Mapping[str, Any]) -> Sign | None:
     return sign({**one.get("sign", {}), **own}, own.get("before", one.get("before", {})))
 
 
-def stream(stated: Mapping[str, Any] | None, readers: Readers) -> Stream | None:
+def stream(manifest: Mapping[str, Any], readers: Readers) -> Stream | None:
     """Return how an app is listened to, as the manifest states it."""
+    stated = manifest.get("stream")
     if stated is None:
         return None
     step = _step(stated["open"], {}, readers)
@@ -251,6 +253,7 @@ def _authorize(stated: Mapping[str, Any]) -> Authorize:
         params=stated.get("params", {}),
         pkce=stated.get("pkce", True),
         client=stated.get("client", "client_id"),
+        issuer=stated.get("issuer"),
     )
 
 

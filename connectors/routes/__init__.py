@@ -12,11 +12,13 @@ from connectors.routes import (
     connections,
     flows,
     library,
+    life,
     polls,
     reconciliations,
     runs,
     sheets,
     streams,
+    webhooks,
 )
 from connectors.stages import routes as stages
 from connectors.stores import routes as stores
@@ -25,6 +27,7 @@ blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
 PARTS = (
     library,
     connections,
+    life,
     completions,
     drifts,
     lookups,
@@ -35,6 +38,7 @@ PARTS = (
     approvals,
     incidents,
     publishing,
+    webhooks,
     stores,
     stages,
     sheets,

@@ -19,8 +19,8 @@ from websockets.sync.client import connect
 from connectors import connections, masking
 from connectors.connections import Open
 from connectors.engine import grants, requests
-from connectors.engine.connector import Stream
 from connectors.engine.findings import Say, say
+from connectors.engine.lines_open import Stream
 from connectors.streams import frames, holds
 from connectors.streams.frames import Frame
 from connectors.streams.tables import HELD_STREAM, HeldStream
