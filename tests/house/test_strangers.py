@@ -169,6 +169,7 @@ BODIES = {
     "connectors_api.connection_life.decide_link": {"decision": "drop"},
     "connectors_api.incidents.change_incident": {"note": "Mine"},
     "connectors_api.publishing.write_edition_file": {"file": "README.md", "text": "Mine"},
+    "connectors_api.publishing.try_edition": {"action": "mine", "input": {}},
     "connectors_api.publishing.change_edition_state": {"state": "deprecated"},
     "connectors_api.publishing.decide_edition": {"decision": "approve"},
     "connectors_api.publishing.recall_edition": {"reason": "Mine"},
@@ -192,6 +193,7 @@ FORMS = {
     "connectors_pages.decide_approval": {"decision": "approve"},
     "connectors_pages.decide_reconnect_link": {"decision": "drop"},
     "connectors_pages.write_edition_file": {"file": "README.md", "text": "Mine"},
+    "connectors_pages.try_edition": {"action": "mine", "input": "{}"},
     "connectors_pages.restore_flow": {"number": "1"},
     "connectors_pages.try_flow": {"event": "data: {order_no: '1'}\n"},
     "marketplace_pages.change_link": {"name": "Mine", "open_url": "https://example.com/"},
@@ -412,7 +414,7 @@ CARRIES_ID = {
 HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next", "back"}
 # … and those that name nothing of anybody's.
 PLAIN = {
-    "about", "about_en", "about_zh", "action", "actor", "all", "archive", "archive_days",
+    "about", "about_en", "about_zh", "action", "actor", "all", "answer", "archive", "archive_days",
     "assistant_access", "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by",
     "called_input", "called_output", "canaries", "cause", "certificate", "code", "collection",
     "colour", "comment", "condition", "confirmed", "connector", "contact_email",

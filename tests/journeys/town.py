@@ -1,5 +1,6 @@
 """A hub with people in it: a factory whose flows run, a vendor, an operator, and their things."""
 
+import base64
 import json
 import re
 import sqlite3
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
+from factories import editions
 from factories.catalog import manifest_text
 
 from bench.hub import Hub
@@ -100,6 +102,9 @@ class Town:
         self._make_small_things()
         self._let_an_event_grow_old()
         self._publish()
+        self._offer_a_connector()
+        wait_for(lambda: self.owner.call("GET", "/incidents")["items"])
+        self._keep("incident_id", *(o["id"] for o in self.owner.call("GET", "/incidents")["items"]))
 
     def _keep(self, name: str, *values: str) -> None:
         self.things.setdefault(name, []).extend(values)
@@ -122,6 +127,23 @@ class Town:
         self._keep("source_id", owner.call("GET", "/sources")["items"][0]["id"])
         tenants = self.operator.call("GET", "/hub/tenants")["items"]
         self._keep("organization_id", *(one["id"] for one in tenants))
+
+    def _offer_a_connector(self) -> None:
+        """Let the vendor send a connector to review, and begin another one with mistakes in it."""
+        files = editions.folder()
+        sent = []
+        for broken in (b"", b"  sumary: {}\n"):
+            manifest = files["manifest.yaml"].replace(b"  slots:", broken + b"  slots:", 1)
+            raw = editions.zipped({**files, "manifest.yaml": manifest})
+            body = {"archive": base64.b64encode(raw).decode()}
+            sent.append(self.vendor.call("POST", "/connector-editions", body)["id"])
+        at = [f"/connector-editions/{one}" for one in sent]
+        wait_for(
+            lambda: all(self.vendor.call("GET", one)["state"] != "checking" for one in at), 120
+        )
+        self.vendor.call("POST", f"{at[0]}/submit", {})
+        self._keep("/vendor/connectors/<edition_id>", *sent)
+        self._keep("/operator/connectors/<edition_id>", sent[0])
 
     def _let_a_partner_in(self) -> None:
         """Give a partner a portal, with a colour of its own and an endpoint that orders go to."""
