@@ -5,6 +5,7 @@ import json
 import re
 import sqlite3
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -99,6 +100,7 @@ class Town:
         self._let_orders_run()
         self._ask_people()
         self._miss_events()
+        self._send_sheets()
         self._make_small_things()
         self._let_an_event_grow_old()
         self._publish()
@@ -246,6 +248,17 @@ class Town:
             path = f"/approvals/{first['id']}/decide"
             self.owner.call("POST", path, {"decision": decision, "comment": "可以 Yes"})
             self._keep("approval_id", first["id"])
+
+    def _send_sheets(self) -> None:
+        """Bring spreadsheets in: one that nobody can make out, a draft with mistakes, one done."""
+        head = "公司,客户编号,客户名称,建档时间\n"
+        for text in ("甲,乙\n1,2\n", f"{head}Q,C-1,丙,昨天\nQ,C-2,丁,2026-11-22\n"):
+            body = {"name": "客户.csv", "content_base64": b64encode(text.encode()).decode()}
+            made = self.owner.call("POST", "/sheets", body)
+            self._keep("upload_id", made["id"])
+        again = self.owner.call("POST", "/sheets", body)
+        self.owner.call("POST", f"/sheets/{again['id']}/let-in")
+        self._keep("upload_id", again["id"])
 
     def _miss_events(self) -> None:
         """Let the shop lose a webhook that the hub fetches, and a look that cannot be made."""
