@@ -25,11 +25,16 @@ from connectors.completing import completions, planning, turns
 from connectors.completing import pages as completing
 from connectors.drifting import drifts, watching
 from connectors.engine import loader
+from connectors.health import counts, expiries, refreshing_threads
 from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
+from connectors.pages import source_ties
 from connectors.publishing import checks, shelf
 from connectors.resting import waits
+from connectors.sheets import turns as sheet_turns
 from connectors.stores import values
+from connectors.streams import holds, listening
+from connectors.subscriptions import threads
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -47,12 +52,22 @@ audit.name_actions(
         "connection.consent_begun": N_("went to sign in at an app"),
         "connection.consent_given": N_("came back from signing in at an app"),
         "connection.revoked": N_("disconnected an app"),
+        "connection.paused": N_("paused a connection"),
+        "connection.resumed": N_("resumed a connection"),
         "connection.given": N_("said what AI assistants may do in an app"),
         "assistant.called": N_("used an app as an AI assistant"),
+        "webhook.ordered": N_("let the hub order an app's webhook"),
+        "webhook.ended": N_("let the hub end an app's webhook"),
+        "webhook.looked": N_("looked whether an app's webhook is there"),
         "connection.drifts_seen": N_("looked at how an app departs from its connector"),
         "completion.retried": N_("fetched an event's content again"),
         "poll.started": N_("let the hub ask an app for what is new"),
+        "stream.started": N_("let the hub listen to an app"),
+        "stream.stopped": N_("stopped listening to an app"),
         "poll.stopped": N_("stopped asking an app for what is new"),
+        "sheet.uploaded": N_("uploaded a spreadsheet"),
+        "sheet.let_in": N_("let a spreadsheet in as events"),
+        "sheet.given_up": N_("threw an uploaded spreadsheet away"),
         "flow.created": N_("created a flow"),
         "flow.published": N_("published a flow"),
         "flow.paused": N_("paused a flow"),
@@ -98,10 +113,16 @@ audit.name_actions(
 
 _SWEEPS = (
     ("connectors.absence", absence.sweep),
+    ("connectors.counts", counts.sweep),
+    ("connectors.expiries", expiries.sweep),
+    ("connectors.refreshing", refreshing_threads.sweep),
+    ("connectors.subscriptions", threads.sweep),
     ("connectors.approvals", approvals.sweep),
     ("connectors.waits", waits.sweep),
     ("connectors.stores", values.sweep),
     ("connectors.reconcile", reconcile_threads.sweep),
+    ("connectors.sheets", sheet_turns.sweep),
+    ("connectors.streams", listening.sweep),
     ("connectors.incidents", rounds.sweep),
     ("connectors.repairs", repairs.sweep),
     ("connectors.proofs", nightly_proofs.sweep),
@@ -130,17 +151,29 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if holding.RUNS not in suspensions.HOLDS:
         suspensions.HOLDS.append(holding.RUNS)
     backlogs.COUNTS["runs"] = runs.count_waiting
-    for release in (claims.release, reconcile_claims.release, completing_claims.release):
+    for release in (
+        claims.release,
+        reconcile_claims.release,
+        completing_claims.release,
+        sheet_turns.release,
+        holds.release,
+    ):
         if release not in workers.HOLDERS:
             workers.HOLDERS.append(release)
     if triggers_in.offers not in known_senders.MORE:
         known_senders.MORE.append(triggers_in.offers)
-    if missing_events.card not in source_pages.CARDS:
-        source_pages.CARDS.append(missing_events.card)
+    _add_cards()
     known = {sweep.name for sweep in queue.SWEEPS}
     queue.SWEEPS += [queue.Sweep(*one) for one in _SWEEPS if one[0] not in known]
     if shelf.find not in loader.SHELVES:
         loader.SHELVES.append(shelf.find)
+
+
+def _add_cards() -> None:
+    """Put our cards on the page of a source."""
+    for card in (source_ties.card, missing_events.card):
+        if card not in source_pages.CARDS:
+            source_pages.CARDS.append(card)
 
 
 def _install_completing() -> None:

@@ -9,7 +9,9 @@ from connectors.engine import (
     check_lookups,
     check_manifest,
     check_reconcile,
+    check_subscribe,
     check_thin,
+    check_transports,
     contract,
     fixture_answers,
     fixtures,
@@ -62,8 +64,10 @@ def c01_manifest(folder: Folder) -> list[Finding]:
         *check_manifest.findings(folder.connector, folder.manifest),
         *check_auth.findings(folder.connector, folder.manifest),
         *check_reconcile.findings(folder.connector, folder.manifest),
+        *check_subscribe.findings(folder.connector, folder.manifest),
         *check_lookups.findings(folder.connector, folder.manifest),
         *check_thin.findings(folder.connector, folder.manifest),
+        *check_transports.findings(folder.connector, folder.manifest),
     ]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from catalog import event_types
 from connectors.engine import (
+    call_budgets,
     check_parts,
     check_repeats,
     deliveries,
@@ -58,6 +59,8 @@ def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
     yield from check_rules("/http/errors", connector.http.errors)
     for name, text in connector.http.bases.items():
         yield from check_text(f"/http/bases/{name}", text, frozenset({"settings"}))
+    for one in call_budgets.problems(connector.http.budgets, connector.actions):
+        yield f"/http/budgets{one.target}", Problem("", one.say)
     for key, action in connector.actions.items():
         sources: dict[str, Schema] = {**settings, "input": action.input, "effect_key": _TEXT}
         if action.is_in_parts:
@@ -187,7 +190,7 @@ def hosts(connector: Connector, manifest: Lines) -> list[Finding]:
             )
             continue
         try:
-            base = urls.parse_base(text)
+            base = urls.parse_base(text, urls.transport_of(connector, _base_name(at)))
         except CannotBuild as no:
             refuse(at, no.say["zh"], no.say["en"])
             continue
@@ -198,6 +201,10 @@ def hosts(connector: Connector, manifest: Lines) -> list[Finding]:
                 f"{base.host} is not in connector.hosts (https on port 443 only)",
             )
     return found
+
+
+def _base_name(at: str) -> str | None:
+    return at.removeprefix("/http/bases/") if at.startswith("/http/bases/") else None
 
 
 def _addresses(connector: Connector) -> Iterator[tuple[str, str]]:

@@ -36,6 +36,7 @@ __all__ = [
     "CannotBuild",
     "action_of",
     "build",
+    "build_hook",
     "build_lifecycle",
     "build_list",
     "build_redelivery",
@@ -144,6 +145,19 @@ def build_redelivery(
     return _request(connector, reconcile.redeliver, connection, activation, {})
 
 
+def build_hook(
+    connector: Connector,
+    template: RequestTemplate,
+    connection: ConnectionValues,
+    input: Any,  # noqa: A002 - the word of the manifest
+    hook: Mapping[str, Any],
+) -> Request:
+    """Return a request about a webhook that the hub orders; `hook` is {url, secret, id, …}."""
+    activation = {"input": input, "settings": connection.settings, "hook": hook}
+    request = _request(connector, template, connection, activation, {})
+    return replace(request, may_repeat=template.method == "GET")
+
+
 def build_token(
     connector: Connector,
     connection: ConnectionValues,
@@ -233,9 +247,10 @@ def _draft(
     activation: Mapping[str, Any],
 ) -> Draft:
     text = template.url or urls.base_text(connector, template.base)
+    spoken = urls.HTTP if template.url else urls.transport_of(connector, template.base)
     draft = Draft(
         method=_method(template.method, activation),
-        base=urls.base_of(connector, text, connection.settings),
+        base=urls.base_of(connector, text, connection.settings, spoken),
         path=urls.path_of(template.path, activation) if template.path else "",
         query=[] if template.query is None else pairs(template.query, activation, "/query"),
         headers={},

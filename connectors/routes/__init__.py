@@ -12,9 +12,13 @@ from connectors.routes import (
     connections,
     flows,
     library,
+    life,
     polls,
     reconciliations,
     runs,
+    sheets,
+    streams,
+    webhooks,
 )
 from connectors.stages import routes as stages
 from connectors.stores import routes as stores
@@ -23,6 +27,7 @@ blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
 PARTS = (
     library,
     connections,
+    life,
     completions,
     drifts,
     lookups,
@@ -33,8 +38,11 @@ PARTS = (
     approvals,
     incidents,
     publishing,
+    webhooks,
     stores,
     stages,
+    sheets,
+    streams,
 )
 for part in PARTS:
     blueprint.register_blueprint(part.blueprint)

@@ -80,6 +80,12 @@ PUBLIC = {
         "/portal/endpoints/<endpoint_id>/recover", "/portal/deliveries/<delivery_id>",
         "/portal/deliveries/<delivery_id>/resend",
     },
+    "the address is the leave to renew one connection, once": {
+        "/reconnect/<secret>", "/reconnect/<secret>/authorize",
+    },
+    "members and holders of a link come back here from an app; each is checked by itself": {
+        "/connections/oauth/callback",
+    },
     "what pages are drawn with": {"/assets/<digest>/<path:name>"},
 }  # fmt: skip
 # Where a parameter's name alone does not say whose thing it is.
@@ -90,6 +96,8 @@ MEANING = {
     "/api/v1/apps/<app_key>/install": "app_key",
     "/events-catalogue/<name>": "event_type",
     "/api/v1/event-types/<name>": "event_type",
+    "/reconnect/<secret>": "reconnect_secret",
+    "/reconnect/<secret>/authorize": "reconnect_secret",
     "/decide/<token>": "decide_token",
     "/archive/events/<event_id>": "archived_event_id",
     "/archive/events/<event_id>/replay": "archived_event_id",
@@ -99,6 +107,7 @@ MEANING = {
 # The address itself is the proof of who may enter: whoever has the neighbour's is the neighbour.
 BEARER = {
     "/in/<token>", "/invitations/<secret>", "/payloads/<token>", "/portal/enter/<secret>",
+    "/reconnect/<secret>", "/reconnect/<secret>/authorize",
     "/decide/<token>",
 }  # fmt: skip
 # Until its first release has passed review an app is nowhere but at its vendor's desk.
@@ -148,6 +157,8 @@ BODIES = {
     "connectors_api.connections.change_connection": {"name": "Mine"},
     "connectors_api.reconciliations.set_up_reconciliation": {"connection_id": "con_mine"},
     "connectors_api.polls.start_poll": {"trigger": "orders_asked"},
+    "connectors_api.ordered_webhooks.order_webhook": {"trigger": "order_paid"},
+    "connectors_api.connection_life.tie_source": {"connection_id": None},
     "connectors_api.flows.change_flow": {"name": "Mine"},
     "connectors_api.stages.move_connection": {"environment": "test"},
     "connectors_api.stages.move_source": {"environment": "test"},
@@ -155,8 +166,10 @@ BODIES = {
     "connectors_api.runs.look_at_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.runs.edit_run_input": {"input": {"customer": "Mine"}},
     "connectors_api.approvals.decide_approval": {"decision": "approve"},
+    "connectors_api.connection_life.decide_link": {"decision": "drop"},
     "connectors_api.incidents.change_incident": {"note": "Mine"},
     "connectors_api.publishing.write_edition_file": {"file": "README.md", "text": "Mine"},
+    "connectors_api.publishing.try_edition": {"action": "mine", "input": {}},
     "connectors_api.publishing.change_edition_state": {"state": "deprecated"},
     "connectors_api.publishing.decide_edition": {"decision": "approve"},
     "connectors_api.publishing.recall_edition": {"reason": "Mine"},
@@ -174,10 +187,13 @@ FORMS = {
     "connectors_pages.rename_connection": {"name": "Mine"},
     "connectors_pages.give_to_assistants": {"level": "read"},
     "connectors_pages.start_poll": {"trigger": "orders_asked"},
+    "connectors_pages.order_webhook": {"trigger": "order_paid"},
     "connectors_pages.save_yaml": {"yaml": "trigger: {event: order.paid}\nsteps: []\n"},
     "connectors_pages.edit_run_input": {"input": "customer: Mine\n"},
     "connectors_pages.decide_approval": {"decision": "approve"},
+    "connectors_pages.decide_reconnect_link": {"decision": "drop"},
     "connectors_pages.write_edition_file": {"file": "README.md", "text": "Mine"},
+    "connectors_pages.try_edition": {"action": "mine", "input": "{}"},
     "connectors_pages.restore_flow": {"number": "1"},
     "connectors_pages.try_flow": {"event": "data: {order_no: '1'}\n"},
     "marketplace_pages.change_link": {"name": "Mine", "open_url": "https://example.com/"},
@@ -398,25 +414,26 @@ CARRIES_ID = {
 HOLDS_IDS = {"connections", "use", "document", "yaml", "manifest", "id", "next", "back"}
 # … and those that name nothing of anybody's.
 PLAIN = {
-    "about", "about_en", "about_zh", "action", "actor", "all", "archive", "archive_days",
+    "about", "about_en", "about_zh", "action", "actor", "all", "answer", "archive", "archive_days",
     "assistant_access", "auth", "back_hours", "backlog", "bulk_hours", "bulk_types", "burst", "by",
     "called_input", "called_output", "canaries", "cause", "certificate", "code", "collection",
-    "colour", "comment", "condition", "confirmed", "connector", "contact_email", "credit_code",
-    "csrf_token", "cursor", "data", "day", "days", "decision", "description", "detail_days", "do",
-    "done", "email", "environment", "event", "event_types", "every_seconds", "expires_at",
-    "expires_seconds", "fields", "file", "filled", "flow_error", "flow_unknown", "force",
-    "fresh_effect", "headers", "homepage", "hours", "industry", "input", "is_agreed",
-    "is_confirmed", "is_secret", "key", "kind", "lang", "language", "large_payloads", "level",
-    "limit", "live_days", "logo", "max_endpoints", "max_in_flight", "minutes", "name", "name_en",
-    "name_zh", "natural_key", "note", "number", "occurred_at", "offer", "old_password",
-    "only_failed", "open_url", "order", "ordering", "organization_name", "origins", "output",
-    "overlap_hours", "part", "password", "pasted", "per_day", "per_minute", "permissions", "prefix",
-    "private_key", "q", "reason", "rejected_days", "revision", "role", "sample", "schema", "scheme",
-    "scheme_options", "secret", "settings", "show", "signature", "since", "size", "slot", "slug",
-    "sort", "start", "state", "step", "sub_scenario", "subject", "subscriber_name", "template",
-    "text", "title", "title_en", "title_zh", "trigger", "trigger_kind", "type", "type_from",
-    "type_rules", "type_value", "unknown_types", "until", "url", "value", "version", "view",
-    "weight",
+    "colour", "column", "columns", "comment", "condition", "confirmed", "connector",
+    "contact_email", "content_base64", "credentials_end_at", "credit_code", "csrf_token", "current",
+    "cursor", "data", "day", "days", "decision", "description", "detail_days", "do", "done",
+    "email", "ends_on", "environment", "event", "event_type", "event_types", "every_seconds",
+    "expires_at", "expires_seconds", "field", "fields", "file", "filled", "fixed", "flow_error",
+    "flow_unknown", "force", "fresh_effect", "headers", "homepage", "hours", "industry", "input",
+    "is_agreed", "is_confirmed", "is_secret", "iss", "key", "kind", "lang", "language",
+    "large_payloads", "level", "limit", "live_days", "logo", "max_endpoints", "max_in_flight",
+    "minutes", "name", "name_en", "name_zh", "natural_key", "note", "number", "occurred_at",
+    "offer", "old_password", "only_failed", "open_url", "order", "ordering", "organization_name",
+    "origins", "output", "overlap_hours", "part", "password", "pasted", "per_day", "per_minute",
+    "permissions", "prefix", "private_key", "q", "reason", "rejected_days", "revision", "role",
+    "sample", "schema", "scheme", "scheme_options", "search", "secret", "settings", "show",
+    "signature", "since", "size", "slot", "slug", "sort", "start", "state", "step", "sub_scenario",
+    "subject", "subscriber_name", "template", "text", "title", "title_en", "title_zh", "trigger",
+    "trigger_kind", "type", "type_from", "type_rules", "type_value", "unknown_types", "until",
+    "url", "value", "version", "view", "weight",
 }  # fmt: skip
 
 
