@@ -12,6 +12,7 @@ from typing import Any
 from connectors import claims, connections, lanes, loading, recording, stepping
 from connectors.connections import Open
 from connectors.flow_documents import action_of
+from connectors.resting import quota
 from connectors.stepping import Call, Moving
 from kernel.database import EVERY, reading
 from kernel.errors import NotFound
@@ -86,6 +87,7 @@ def _work(
                 calls.append(call)
     flying = {call.moving.id for call in calls}
     rested = [moving for moving in ready if moving.id not in flying]
+    quota.hold_back(rested)
     calls = _mark(worker_id, calls)
     opened = _open(calls)
     by_lane: dict[tuple[str, str], list[Call]] = defaultdict(list)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlmodel import Session
 
+from catalog import event_types
 from connectors import (
     connections,
     flow_documents,
@@ -20,6 +21,8 @@ from connectors.engine import requests
 from connectors.engine.connector import ConnectionValues
 from connectors.errors import Unfit
 from connectors.flow_documents import action_of
+from connectors.resting import pretend
+from connectors.resting.pretend import Stage
 from connectors.stepping import Call, Moving, Say
 from kernel import clock, documents
 from kernel.errors import NotFound
@@ -66,12 +69,20 @@ def dry_run(
     keys = [(organization_id, one) for one in flow_documents.connections_in(document)]
     opened = connections.open_many(session, keys) if keys else {}
     built: dict[int, dict[str, Any]] = {}
+    stage = Stage(sample_of=lambda name: sample_of(name, session, organization_id))
     while moving.state == "leased":
         call = stepping.work(moving)
         if call is not None:
             _pretend(call, opened.get((organization_id, call.step.connection or "")), built)
         pauses.pretend(moving)
+        pretend.act(moving, stage)
     return told(moving, built, [text for one in opened.values() for text in one.secrets])
+
+
+def sample_of(name: str, session: Session | None = None, organization_id: str | None = None) -> Any:
+    """Return sample data of an event type; {} when nobody has one."""
+    known = event_types.lookup(session, organization_id, name)
+    return known.sample if known and known.sample else {}
 
 
 def begin(organization_id: str, document: Any, event: Mapping[str, Any]) -> Moving:

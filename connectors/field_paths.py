@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors import flow_trees
-from connectors.engine import flow_steps, mapping, mapping_check, schemas
+from connectors.engine import flow_rests, flow_steps, mapping, mapping_check, schemas
 from connectors.flow_documents import action_of
 from kernel.errors import NotFound
 
@@ -51,7 +51,9 @@ def offers(
         Offer("${event.time}", "event", {"zh": "发生时间", "en": "Time"}, "string"),
         Offer("${event.id}", "event", {"zh": "事件编号", "en": "Event id"}, "string"),
     ]
-    earlier, loops = _before(document, position)
+    earlier, loops, has_failed = _before(document, position)
+    if has_failed:
+        found += [offer_of("error", "error", leaf) for leaf in leaves(flow_rests.ERROR)]
     for loop in loops:
         element, _ = mapping_check.element_of(
             str(loop.get("over") or ""), mapping.source_schema(event_schema, {})
@@ -72,11 +74,15 @@ def offers(
 
 def _before(
     document: Mapping[str, Any], position: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the steps that may have been done before a step, and the innermost loop around it."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], bool]:
+    """Return the steps that may have been done before a step, and the innermost loop around it.
+
+    Also whether it stands in an error path.
+    """
     places = flow_trees.walk(document)
     if position >= len(places):
-        return [], []
+        return [], [], False
+    has_failed = False
     earlier: list[dict[str, Any]] = []
     loops: list[dict[str, Any]] = []
     at: flow_trees.Place | None = places[position]
@@ -87,13 +93,19 @@ def _before(
             # what a loop did for its items cannot be read outside of it
             nearer += [one.step for one in within if sibling["kind"] != "each" or not one.depth]
         earlier = nearer + earlier
-        around = places[int(at.inside.partition("/")[0])] if at.inside else None
-        if around is not None and around.step["kind"] == "each" and not loops:
+        number, _, name = at.inside.partition("/")
+        around = places[int(number)] if number.isdigit() else None
+        has_failed |= name == flow_trees.ON_ERROR
+        if at.inside == flow_trees.OF_THE_FLOW:
+            done = {"steps": document.get("steps")}
+            earlier = [one.step for one in flow_trees.walk(done) if not one.depth] + earlier
+        is_body = name == flow_trees.BODY
+        if around is not None and around.step["kind"] == "each" and is_body and not loops:
             loops.append(around.step)
         if around is not None and around.step["kind"] == "approval":
             earlier.insert(0, around.step)
         at = around
-    return earlier, loops
+    return earlier, loops, has_failed
 
 
 def wanted(connector_key: str | None, action_key: str | None) -> list[Wanted]:
@@ -176,6 +188,8 @@ def _output_schema(step: Mapping[str, Any]) -> Mapping[str, Any] | None:
             return action_of(step.get("connector") or "", step.get("action") or "")[1].output
         except NotFound:
             return None
+    if step["kind"] == "store":
+        return flow_rests.stored(str(step.get("operation")))
     if step["kind"] in _GIVEN:
         return _GIVEN[step["kind"]]
     mapped = step.get("mapping")
@@ -221,4 +235,5 @@ _GIVEN: dict[str, Mapping[str, Any]] = {
     "each": flow_steps.COUNTED,
     "delay": flow_steps.WAITED,
     "approval": flow_steps.DECIDED,
+    "wait": flow_rests.awaited(None),
 }

@@ -3,8 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from connectors import durations, flow_trees, order_keys
+from connectors import durations, edge_checks, flow_trees, order_keys
+from connectors.edge_checks import wrong_choice, wrong_duration
 from connectors.engine import flow_templates
+from connectors.engine.flow_rests import World
 from connectors.errors import finding
 from connectors.flow_shapes import check_shape
 from identity import roles
@@ -20,22 +22,26 @@ def check(
     event_schema: Mapping[str, Any] | None,
     connections: Mapping[str, str],
     members: Collection[str] = (),
+    world: World | None = None,
 ) -> list[Finding]:
     """Return everything that keeps a document from being published; [] means it is good.
 
     `connections` gives the connector of each of the organization's usable connections, `members`
-    the ids of its members.
+    the ids of its members, `world` the flows that may be called and the events that are known.
     """
     findings = check_shape(document)
     if findings:
         return findings
     findings += _check_bindings(document, connections)
+    findings += edge_checks.check_trigger(document)
+    findings += edge_checks.check_error_path(document, "")
     for place in flow_trees.walk(document):
         findings += _check_control(document, place, members)
+        findings += edge_checks.check_step(place)
     for sentence in order_keys.check(_order_key(document), event_schema):
         findings.append({"pointer": "/trigger/order_key", "say": dict(sentence)})
     known = {one["pointer"] for one in findings}
-    for problem in flow_templates.check_flow(_as_template(document), event_schema):
+    for problem in flow_templates.check_flow(_as_template(document), event_schema, world):
         if problem.target not in known:
             findings.append({"pointer": problem.target, "say": dict(problem.say)})
     return findings
@@ -48,7 +54,7 @@ def _order_key(document: Mapping[str, Any]) -> str:
 def _check_bindings(document: Mapping[str, Any], connections: Mapping[str, str]) -> list[Finding]:
     findings = []
     trigger = document["trigger"]
-    if not trigger.get("event"):
+    if not trigger.get("event") and not flow_templates.is_called(document):
         findings.append(
             finding("/trigger/event", "请选择什么事情会启动流程", "Choose what starts the flow")
         )
@@ -94,20 +100,10 @@ def _as_template(document: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in document["trigger"].items()
         if name not in ("source", "connection", "order_key") and value is not None
     }
-    return {"trigger": trigger, "steps": [_without_binding(step) for step in document["steps"]]}
-
-
-def _without_binding(step: Mapping[str, Any]) -> dict[str, Any]:
-    made = {name: value for name, value in step.items() if name != "connection"}
-    if step["kind"] == "branch":
-        made["ways"] = [
-            {**way, "steps": [_without_binding(one) for one in way["steps"]]}
-            for way in step["ways"]
-        ]
-    for name in (flow_trees.OTHERWISE, flow_trees.BODY, flow_trees.REFUSED):
-        if name in step:
-            made[name] = [_without_binding(one) for one in step[name]]
-    return made
+    bare = flow_trees.changed(
+        document, lambda step: {name: one for name, one in step.items() if name != "connection"}
+    )
+    return {**bare, "trigger": trigger}
 
 
 # --- what has to do with time and people ---------------------------------------------------------
@@ -120,7 +116,7 @@ def _check_control(
     if step["kind"] == "branch" and not step["ways"]:
         yield finding(f"{at}/ways", "请至少加一条分支", "Add at least one way")
     if step["kind"] == "each" and step.get("on_item_error", "stop") not in ("stop", "go_on"):
-        yield _wrong_choice(f"{at}/on_item_error", ("stop", "go_on"))
+        yield wrong_choice(f"{at}/on_item_error", ("stop", "go_on"))
     if step["kind"] == "delay":
         yield from _check_delay(step, at)
     if step["kind"] == "approval":
@@ -141,7 +137,7 @@ def _check_delay(step: Mapping[str, Any], at: str) -> Iterator[Finding]:
             "Say either how long it waits or until when",
         )
     elif step.get("for") and durations.read(step["for"]) is None:
-        yield _wrong_duration(f"{at}/for")
+        yield wrong_duration(f"{at}/for")
 
 
 def _check_approval(
@@ -149,9 +145,9 @@ def _check_approval(
 ) -> Iterator[Finding]:
     for name in ("deadline", "remind"):
         if step.get(name) and durations.read(step[name]) is None:
-            yield _wrong_duration(f"{at}/{name}")
+            yield wrong_duration(f"{at}/{name}")
     if step.get("at_deadline", "refuse") not in AT_DEADLINE:
-        yield _wrong_choice(f"{at}/at_deadline", AT_DEADLINE)
+        yield wrong_choice(f"{at}/at_deadline", AT_DEADLINE)
     who = step.get("who") or {}
     named, held = who.get("members") or [], who.get("roles") or []
     if not isinstance(named, list) or not isinstance(held, list) or set(who) - {"members", "roles"}:
@@ -163,7 +159,7 @@ def _check_approval(
         if role not in roles.ROLES:
             yield finding(f"{at}/who", f"没有角色“{role}”", f"There is no role “{role}”")
     if step.get("by_link", "sign_in") not in BY_LINK:
-        yield _wrong_choice(f"{at}/by_link", BY_LINK)
+        yield wrong_choice(f"{at}/by_link", BY_LINK)
     elif step.get("by_link") == "named" and (held or len(named) != 1):
         yield finding(
             f"{at}/by_link",
@@ -176,16 +172,3 @@ def _check_approval(
             "选的审批人已不在本组织，请换一位",
             "Somebody who is asked is no member any more; choose another one",
         )
-
-
-def _wrong_duration(pointer: str) -> Finding:
-    return finding(
-        pointer,
-        "请写成数字加单位，例如 30m、2h、3d，最长 366 天",
-        "Write a number and a unit, such as 30m, 2h or 3d, 366 days at most",
-    )
-
-
-def _wrong_choice(pointer: str, choices: Collection[str]) -> Finding:
-    known = ", ".join(choices)
-    return finding(pointer, f"只能是 {known}", f"It is one of {known}")

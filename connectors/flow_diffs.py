@@ -8,6 +8,7 @@ from typing import Any
 from connectors import flow_trees
 
 MOST = 200  # changed values that are listed
+_OF_THE_FLOW = (flow_trees.ON_ERROR, "output", "environments")
 _NO_FIELDS = {"key", "else", "steps", "refused"}
 
 
@@ -25,6 +26,7 @@ class Change:
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Return what was done to a document; a step is the same while its key is the same."""
     found = list(_values(None, before.get("trigger") or {}, after.get("trigger") or {}))
+    found += _values(None, _whole(before), _whole(after))
     old = {place.step["key"]: place for place in flow_trees.walk(before)}
     new = {place.step["key"]: place for place in flow_trees.walk(after)}
     found += [Change("removed", old[key].step) for key in old if key not in new]
@@ -40,6 +42,18 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     return found[:MOST]
 
 
+def _whole(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a document says of the flow as a whole, beside its trigger and its steps."""
+    made = {name: document[name] for name in _OF_THE_FLOW if document.get(name) is not None}
+    if isinstance(made.get(flow_trees.ON_ERROR), Mapping):
+        made[flow_trees.ON_ERROR] = _without_steps(made[flow_trees.ON_ERROR])
+    return made
+
+
+def _without_steps(path: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in path.items() if name != "steps"}
+
+
 def _own(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return a step without the steps inside it; a branch's ways are told apart by their keys."""
     made = {name: value for name, value in step.items() if name not in _NO_FIELDS}
@@ -48,6 +62,8 @@ def _own(step: Mapping[str, Any]) -> dict[str, Any]:
             way["key"]: {name: one for name, one in way.items() if name not in ("key", "steps")}
             for way in made["ways"]
         }
+    if isinstance(made.get(flow_trees.ON_ERROR), Mapping):
+        made[flow_trees.ON_ERROR] = _without_steps(made[flow_trees.ON_ERROR])
     return made
 
 
@@ -57,7 +73,7 @@ def _homes(document: Mapping[str, Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for place in places:
         number, _, name = place.inside.partition("/")
-        around = places[int(number)].step if number else {}
+        around = places[int(number)].step if number.isdigit() else {}
         if name.isdigit():
             name = f"way {around['ways'][int(name)]['key']}"
         found.setdefault(f"{around.get('key', '')}/{name}", []).append(place.step["key"])

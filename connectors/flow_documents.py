@@ -1,7 +1,7 @@
 """Flow documents: how they are made, and the recipe that a run follows."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,19 @@ from connectors.flow_paths import SPAN
 from kernel.errors import NotFound
 
 ENDS = -1  # what follows the last step of a way that ends the run, or the item of a loop
+ENDS_BADLY = -2  # likewise, of an error path
+THE_FLOW = -1  # whoever catches what no step did
 _BODIES = {
     "filter": "when",
     "map": "mapping",
     "action": "input",
     "each": "over",
     "delay": "until",
+    "call": "input",
 }
+
+
+Guards = tuple[int, ...]  # whose error paths are taken, as in Planned.caught_by
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,21 @@ class Planned:
     inside: int | None = None  # the loop around it
     ways: tuple[Way, ...] = ()
     end: int = 0  # the first step behind it and all inside it
+    # whose error path is taken when it has finally failed: steps by position, the nearest first
+    caught_by: tuple[int, ...] = ()
+    on_error: int | None = None  # where its own error path begins
     settings: Mapping[str, Any] = field(default_factory=dict)  # the step as it is written
 
     @cached_property
     def plan(self) -> mapping.Plan:
         """Return the mapping of a map or an action's input, read once."""
         return mapping.prepare(self.body)
+
+    @property
+    def body_end(self) -> int:
+        """Return the first step behind those a loop does for each item."""
+        path = self.on_error
+        return path if path is not None and self.position < path < self.end else self.end
 
     @cached_property
     def item_key(self) -> mapping.Plan | None:
@@ -65,11 +80,22 @@ class Recipe:
     """A published document as the runner needs it."""
 
     steps: tuple[Planned, ...]
+    on_error: int | None = None  # where the flow's own error path begins
+    output: Any = None  # what a called flow gives back, as a mapping
+    caught: Mapping[str, Any] = field(default_factory=dict)  # the flow's own error path as written
 
     @cached_property
     def is_straight(self) -> bool:
         """Tell whether the steps come one after another, as they are numbered."""
-        return all(one.follows == one.position + 1 and not one.ways for one in self.steps)
+        return all(
+            one.follows == one.position + 1 and not one.ways and one.on_error is None
+            for one in self.steps
+        )
+
+    @cached_property
+    def gives(self) -> mapping.Plan | None:
+        """Return the mapping of what a called flow gives back."""
+        return None if self.output is None else mapping.prepare(self.output)
 
     def step_at(self, position: int) -> Planned:
         """Return the step at a run's position."""
@@ -121,24 +147,75 @@ def empty() -> dict[str, Any]:
 
 def recipe(document: Mapping[str, Any]) -> Recipe:
     """Turn a checked document into a recipe."""
-    places = flow_trees.walk(document)
-    numbers = {place.pointer: place.number for place in places}
-    ends = {place.pointer: _end(place, places) for place in places}
-    found: dict[int, Planned] = {}
+    return _Linking(document).recipe()
 
-    def link(steps: Sequence[Any], pointer: str, then: int, inside: int | None) -> None:
+
+class _Linking:
+    """Numbers the steps of a document and says where each leads."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.places = flow_trees.walk(document)
+        self.numbers = {place.pointer: place.number for place in self.places}
+        self.found: dict[int, Planned] = {}
+
+    def recipe(self) -> Recipe:
+        document = self.document
+        caught = flow_trees.caught_by_flow(document)
+        guards = (THE_FLOW,) if caught else ()
+        self.link(document["steps"], "/steps", len(self.places), None, guards)
+        self.link(caught, "/on_error/steps", ENDS_BADLY, None, ())
+        return Recipe(
+            tuple(self.found[number] for number in range(len(self.places))),
+            self.numbers["/on_error/steps/0"] if caught else None,
+            document.get("output"),
+            document.get(flow_trees.ON_ERROR) or {},
+        )
+
+    def link(
+        self, steps: Sequence[Any], pointer: str, then: int, inside: int | None, guards: Guards
+    ) -> None:
+        """Take up a list of steps, behind which the run goes on at `then`."""
         for index, step in enumerate(steps):
             here = f"{pointer}/{index}"
-            follows = numbers.get(f"{pointer}/{index + 1}", then)
-            number = numbers[here]
-            found[number] = _planned(step, number, follows, inside, ends[here], numbers, here)
-            for _, below, inner in flow_trees.lists_in(step):
-                behind = {"each": number, "approval": ENDS}.get(step["kind"], follows)
-                around = number if step["kind"] == "each" else inside
-                link(inner, here + below, behind, around)
+            number = self.numbers[here]
+            follows = self.numbers.get(f"{pointer}/{index + 1}", then)
+            path = step.get(flow_trees.ON_ERROR)
+            own = (number, *guards) if path else guards
+            behind_error = ENDS_BADLY if path and path.get("then") == "end" else follows
+            planned = self._planned(step, here, follows, inside)
+            begins = self.numbers.get(f"{here}/on_error/steps/0", behind_error) if path else None
+            self.found[number] = replace(planned, caught_by=own, on_error=begins)
+            for name, below, inner in flow_trees.lists_in(step):
+                behind, around, held = follows, inside, guards
+                if name == flow_trees.ON_ERROR:
+                    behind = behind_error
+                elif step["kind"] == "each":
+                    behind, around, held = number, number, own
+                elif step["kind"] == "approval":
+                    behind = ENDS
+                self.link(inner, here + below, behind, around, held)
 
-    link(document["steps"], "/steps", len(places), None)
-    return Recipe(tuple(found[number] for number in range(len(places))))
+    def _planned(
+        self, step: Mapping[str, Any], pointer: str, follows: int, inside: int | None
+    ) -> Planned:
+        place = self.places[self.numbers[pointer]]
+        is_plain = step["kind"] in ("filter", "map", "action")
+        return Planned(
+            position=place.number,
+            key=step["key"],
+            kind=step["kind"],
+            title=step.get("title"),
+            body=step.get(_BODIES.get(step["kind"], "")),
+            connector=step.get("connector"),
+            connection=step.get("connection"),
+            action=step.get("action"),
+            follows=follows,
+            inside=inside,
+            ways=tuple(_ways(step, pointer, follows, self.numbers)),
+            end=_end(place, self.places),
+            settings={} if is_plain and flow_trees.ON_ERROR not in step else step,
+        )
 
 
 def _end(place: flow_trees.Place, places: Sequence[flow_trees.Place]) -> int:
@@ -146,40 +223,17 @@ def _end(place: flow_trees.Place, places: Sequence[flow_trees.Place]) -> int:
     return next(behind, len(places))
 
 
-def _planned(
-    step: Mapping[str, Any],
-    position: int,
-    follows: int,
-    inside: int | None,
-    end: int,
-    numbers: Mapping[str, int],
-    pointer: str,
-) -> Planned:
-    ways = []
+def _ways(
+    step: Mapping[str, Any], pointer: str, follows: int, numbers: Mapping[str, int]
+) -> Iterator[Way]:
     for name, below, _ in flow_trees.lists_in(step):
         first = numbers.get(f"{pointer}{below}/0", follows)
         if step["kind"] == "branch":
             is_rest = name == flow_trees.OTHERWISE
             way = {"key": name, "when": True} if is_rest else step["ways"][int(name)]
-            ways.append(Way(str(way["key"]), way.get("when"), first))
+            yield Way(str(way["key"]), way.get("when"), first)
         elif step["kind"] == "approval" and first != follows:
-            ways.append(Way(name, True, first))
-    is_plain = step["kind"] in ("filter", "map", "action")
-    return Planned(
-        position=position,
-        key=step["key"],
-        kind=step["kind"],
-        title=step.get("title"),
-        body=step.get(_BODIES.get(step["kind"], "")),
-        connector=step.get("connector"),
-        connection=step.get("connection"),
-        action=step.get("action"),
-        follows=follows,
-        inside=inside,
-        ways=tuple(ways),
-        end=end,
-        settings={} if is_plain else step,
-    )
+            yield Way(name, True, first)
 
 
 _recipes: dict[str, Recipe] = {}
@@ -213,7 +267,7 @@ def from_template(template: Mapping[str, Any], connections: Mapping[str, str]) -
     source = trigger.get("connector")
     if source and source in connections:
         trigger["connection"] = connections[source]
-    return {"trigger": trigger, "steps": flow_trees.filled(template, connections)}
+    return {**flow_trees.filled(template, connections), "trigger": trigger}
 
 
 def connectors_needed(template: Mapping[str, Any]) -> list[str]:

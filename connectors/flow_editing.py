@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from connectors import flow_forms, flow_trees, order_keys
+from connectors import edge_forms, flow_forms, flow_trees, order_keys
 from connectors.flow_shapes import KINDS, MAX_WAYS
 from connectors.mapping_rows import Row
 
@@ -25,6 +25,7 @@ _NEW_PARTS: dict[str, dict[str, Any]] = {
         "deadline": "3d",
         "at_deadline": "refuse",
     },
+    **edge_forms.NEW_PARTS,
 }
 _WORDS = {
     "filter": "check",
@@ -34,6 +35,7 @@ _WORDS = {
     "each": "loop",
     "delay": "wait",
     "approval": "ask",
+    **edge_forms.WORDS,
 }
 
 
@@ -51,6 +53,10 @@ def add_step(document: Document, kind: str, position: int | None = None, inside:
 def _list_at(document: Document, inside: str) -> list[Any]:
     """Return the list of steps that a Place's `inside` names; the flow's own for what is none."""
     number, _, name = inside.partition("/")
+    if inside == flow_trees.OF_THE_FLOW:
+        path = document.setdefault(flow_trees.ON_ERROR, {"steps": [], "then": "end"})
+        caught: list[Any] = path.setdefault("steps", [])
+        return caught
     for place in flow_trees.walk(document):
         if str(place.number) == number:
             for known, _, steps in flow_trees.lists_in(place.step):
@@ -157,7 +163,25 @@ def read_form(form: Mapping[str, str], connections: Mapping[str, str]) -> Docume
 
     `connections` gives the connector of each connection.
     """
-    return {"trigger": read_trigger(form), "steps": flow_forms.read_steps(form, connections)}
+    document: Document = {"trigger": {}, "steps": []}
+    put_whole(document, form)
+    caught: list[Any] = document.get(flow_trees.ON_ERROR, {}).get("steps", [])
+    document["steps"] = flow_forms.read_steps(form, connections, caught)
+    return document
+
+
+def put_whole(document: Document, form: Mapping[str, str]) -> None:
+    """Put what a form says of the flow as a whole into a document; its steps stay."""
+    called, output = edge_forms.read_called(form)
+    document["trigger"] = called or read_trigger(form)
+    document.pop("output", None)
+    if output is not None:
+        document["output"] = output
+    steps = flow_trees.caught_by_flow(document)
+    document.pop(flow_trees.ON_ERROR, None)
+    document |= edge_forms.read_document(form)
+    if flow_trees.ON_ERROR in document:
+        document[flow_trees.ON_ERROR]["steps"] = steps
 
 
 def read_trigger(form: Mapping[str, str]) -> dict[str, Any]:

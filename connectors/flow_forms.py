@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from connectors import durations, flow_trees
+from connectors import durations, edge_forms, flow_trees
 from connectors.engine import loader
 from connectors.flow_shapes import KINDS, MAX_WAYS
 from connectors.mapping_rows import Row, document_of
@@ -26,8 +26,12 @@ def number_in(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
-def read_steps(form: Form, connections: Mapping[str, str]) -> list[dict[str, Any]]:
+def read_steps(
+    form: Form, connections: Mapping[str, str], caught: list[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """Put the steps of a form together; raises Unfit for rows that clash.
+
+    Those of the flow's own error path are added to `caught`.
 
     They come in the order of reading, and each says which list it stands in, as
     flow_trees.Place.inside.
@@ -37,7 +41,9 @@ def read_steps(form: Form, connections: Mapping[str, str]) -> list[dict[str, Any
     made: list[dict[str, Any]] = []
     for number in range(count):
         step = read_step(form, number, connections)
-        _home(made, form.get(f"s{number}.in", ""), steps).append(step)
+        inside = form.get(f"s{number}.in", "")
+        is_caught = caught is not None and inside == flow_trees.OF_THE_FLOW
+        (caught if is_caught else _home(made, inside, steps)).append(step)  # type: ignore[union-attr]
         made.append(step)
     return steps
 
@@ -71,12 +77,15 @@ def read_step(form: Form, number: int, connections: Mapping[str, str]) -> dict[s
         step |= _read_branch(form, fields, number)
     elif kind == "each":
         step |= _read_loop(fields)
+    elif kind in edge_forms.KINDS:
+        rows = _read_rows(form, number)
+        step |= edge_forms.read_step(kind, fields, rows, f"/steps/{number}")
     elif kind == "delay":
         step |= {"until": fields.text("until")} if fields.text("until") else {}
         step |= fields.duration("for") if "until" not in step else {}
     else:
         step |= _read_approval(form, fields)
-    return step
+    return step | edge_forms.read_error_path(kind, fields)
 
 
 class _Fields:

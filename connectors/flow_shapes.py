@@ -9,13 +9,17 @@ from connectors.engine.flow_steps import MAX_STEPS
 from connectors.errors import finding
 from connectors.flow_paths import MAX_DEPTH
 
-KINDS = ("filter", "map", "action", "branch", "each", "delay", "approval")
+KINDS = (
+    "filter", "map", "action", "branch", "each", "delay", "approval", "call", "wait", "store",
+)  # fmt: skip
+ENVIRONMENTS = ("live", "test")
 MAX_VERSION = 999_999
 DEEPEST = 6  # steps inside steps
 MAX_WAYS = 12
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _TRIGGER_PARTS = {"event", "version", "source", "connection", "connector", "trigger"}
-_TRIGGER_PARTS |= {"order_key"}
+_TRIGGER_PARTS |= {"order_key", "kind", "input"}
+_DOCUMENT_PARTS = {"trigger", "steps", "on_error", "output", "environments"}
 _OWN_PARTS: dict[str, set[str]] = {
     "filter": {"when"},
     "map": {"mapping"},
@@ -25,6 +29,11 @@ _OWN_PARTS: dict[str, set[str]] = {
     "delay": {"for", "until"},
     "approval": {
         "who", "subject", "text", "deadline", "at_deadline", "remind", "refused", "by_link",
+    },
+    "call": {"flow", "version", "input"},
+    "wait": {"event_type", "match", "when", "for", "at_deadline", "since"},
+    "store": {
+        "operation", "collection", "entry", "value", "amount", "expires", "prefix", "limit",
     },
 }  # fmt: skip
 _EVERY = {"key", "kind", "title"}
@@ -38,6 +47,14 @@ _TEXTS = (
     "deadline",
     "at_deadline",
     "remind",
+    "flow",
+    "event_type",
+    "since",
+    "operation",
+    "collection",
+    "entry",
+    "expires",
+    "prefix",
     "by_link",
 )
 _LISTS = {"branch": ("else",), "each": ("steps",), "approval": ("refused",)}
@@ -48,7 +65,7 @@ def check_shape(document: Any) -> list[Finding]:
     """Return what makes a document unreadable: wrong kinds, unknown parts, unfit keys."""
     if not isinstance(document, dict):
         return [finding("", "流程要写成一个对象", "A flow is written as an object")]
-    findings = list(_unknown("", document, {"trigger", "steps"}))
+    findings = list(_unknown("", document, _DOCUMENT_PARTS))
     trigger, steps = document.get("trigger"), document.get("steps")
     if not isinstance(trigger, dict):
         findings.append(
@@ -58,7 +75,11 @@ def check_shape(document: Any) -> list[Finding]:
         findings += _check_trigger(trigger)
     if not isinstance(steps, list):
         return [*findings, _no_list("/steps")]
-    findings += _Reading().steps("/steps", steps, 0, 0)
+    reading = _Reading()
+    findings += reading.steps("/steps", steps, 0, 0)
+    if "on_error" in document:
+        findings += reading.error_path("", document["on_error"], 0, 0)
+    findings += _check_environments(document.get("environments"))
     if len(flow_trees.walk(document)) > MAX_STEPS:
         text_zh, text_en = f"步骤不能超过 {MAX_STEPS} 个", f"A flow has at most {MAX_STEPS} steps"
         findings.append(finding("/steps", text_zh, text_en))
@@ -82,9 +103,26 @@ def _check_trigger(trigger: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _unknown("/trigger", trigger, _TRIGGER_PARTS)
     for name in sorted(_TRIGGER_PARTS & set(trigger)):
         value = trigger[name]
-        fits = _is_version(value) if name == "version" else isinstance(value, str)
+        fits = isinstance(value, dict if name == "input" else str)
+        if name == "version":
+            fits = _is_version(value)
         if value is not None and not fits:
             yield _wrong(f"/trigger/{name}")
+
+
+def _check_environments(given: Any) -> Iterator[Finding]:
+    """Each environment may name other connections in place of those the steps name."""
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        yield _wrong("/environments")
+        return
+    yield from _unknown("/environments", given, set(ENVIRONMENTS))
+    for name in sorted(set(given) & set(ENVIRONMENTS)):
+        chosen = given[name].get("connections") if isinstance(given[name], dict) else None
+        fits = isinstance(chosen, dict) and all(isinstance(one, str) for one in chosen.values())
+        if not fits or set(given[name]) - {"connections"}:
+            yield _wrong(f"/environments/{name}")
 
 
 def _is_version(value: Any) -> bool:
@@ -126,7 +164,8 @@ class _Reading:
             )
             return
         yield from self._key(pointer, step.get("key"))
-        yield from _unknown(pointer, step, _EVERY | _OWN_PARTS[kind])
+        catches = {flow_trees.ON_ERROR} if kind in flow_trees.CATCHING else set()
+        yield from _unknown(pointer, step, _EVERY | _OWN_PARTS[kind] | catches)
         for name in _TEXTS:
             if name in step and name in _OWN_PARTS[kind] and not isinstance(step[name], str):
                 yield _wrong(f"{pointer}/{name}")
@@ -158,11 +197,30 @@ class _Reading:
             return
         if kind == "approval" and not isinstance(step.get("who", {}), dict):
             yield _wrong(f"{pointer}/who")
+        if kind == "wait" and not isinstance(step.get("match", {}), dict):
+            yield _wrong(f"{pointer}/match")
+        if kind == "call" and step.get("version") is not None and not _is_version(step["version"]):
+            yield _wrong(f"{pointer}/version")
+        if kind in flow_trees.CATCHING and flow_trees.ON_ERROR in step:
+            around = loops - (kind == "each")
+            yield from self.error_path(pointer, step[flow_trees.ON_ERROR], depth + 1, around)
         if kind == "branch":
             yield from self._ways(pointer, step.get("ways"), depth, loops)
         for name in _LISTS.get(kind, ()):
             if name in step:
                 yield from self.steps(f"{pointer}/{name}", step[name], depth + 1, loops)
+
+    def error_path(self, pointer: str, path: Any, depth: int, loops: int) -> Iterator[Finding]:
+        """Check what is done when a step, or the flow, has finally failed."""
+        here = f"{pointer}/{flow_trees.ON_ERROR}"
+        if not isinstance(path, dict):
+            yield _wrong(here)
+            return
+        yield from _unknown(here, path, {"steps", "then", "on_unknown"})
+        for name in ("then", "on_unknown"):
+            if name in path and not isinstance(path[name], str):
+                yield _wrong(f"{here}/{name}")
+        yield from self.steps(f"{here}/steps", path.get("steps", []), depth, loops)
 
     def _ways(self, pointer: str, ways: Any, depth: int, loops: int) -> Iterator[Finding]:
         if not isinstance(ways, list) or len(ways) > MAX_WAYS:

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
 from catalog import event_types
 from connectors import (
     approvals,
-    connections,
-    flow_checks,
     flow_documents,
     flow_shapes,
     names,
@@ -20,11 +19,16 @@ from connectors import (
 )
 from connectors.engine import flow_templates
 from connectors.errors import InUse, NotNow, Unfit, finding
+from connectors.flow_problems import check, event_schema
+from connectors.resting import callables, calls, waits
+from connectors.stages import environments
+from connectors.stages.tables import IN_TEST
 from connectors.tables import Flow, FlowVersion, Run
-from identity import members
 from kernel import documents, ids, queue, tenancy
 from kernel.database import store_now
 from kernel.errors import N_, NotFound
+
+__all__ = ["check", "event_schema"]
 
 MAX_DOCUMENT_BYTES = 256 * 1024
 UNFINISHED = ("due", "leased", "waiting", "parked")
@@ -117,30 +121,6 @@ def document_of(session: Session, flow: Flow) -> dict[str, Any]:
     return version(session, flow.organization_id, flow.id, flow.published_version).document
 
 
-def check(session: Session, organization_id: str, document: Any) -> list[dict[str, Any]]:
-    """Return what keeps a document from being published: {pointer, say} each."""
-    schema = event_schema(session, organization_id, document)
-    usable = connections.connectors_by_id(session, organization_id)
-    seats = [seat.id for seat in members.list_seats(session, organization_id)]
-    return flow_checks.check(document, schema, usable, seats)
-
-
-def event_schema(session: Session, organization_id: str, document: Any) -> Mapping[str, Any] | None:
-    """Return the schema of the data that a document's event carries, None when nobody knows it."""
-    trigger = document.get("trigger") if isinstance(document, dict) else None
-    if not isinstance(trigger, dict) or not isinstance(trigger.get("event"), str):
-        return None
-    own: Any = flow_templates.event_schema(document)
-    if own is not None:
-        found: Mapping[str, Any] = own
-        return found
-    wanted = trigger.get("version")
-    known = event_types.lookup(
-        session, organization_id, trigger["event"], wanted if isinstance(wanted, int) else None
-    )
-    return known.schema if known else None
-
-
 def save_draft(
     session: Session,
     organization_id: str,
@@ -163,44 +143,75 @@ def save_draft(
     flow.draft = _readable(document)
     flow.draft_revision += 1
     session.add(flow)
-    return check(session, organization_id, flow.draft)
+    return check(session, organization_id, flow.draft, flow_id)
 
 
 def publish(
-    session: Session, organization_id: str, flow_id: str, published_by: str | None = None
+    session: Session,
+    organization_id: str,
+    flow_id: str,
+    published_by: str | None = None,
+    document: Mapping[str, Any] | None = None,
 ) -> FlowVersion:
-    """Make the draft a new version and switch the flow on; running runs keep their version."""
+    """Make the draft a new version and switch the flow on; running runs keep their version.
+
+    With a `document` that is published, and a draft that differs from it stays.
+    """
     order_lanes.lock(session, [(organization_id, flow_id)])
     flow = find(session, organization_id, flow_id)
-    document = document_of(session, flow)
-    findings = check(session, organization_id, document)
-    if findings:
-        raise Unfit(findings, N_("The flow is not finished yet"))
-    number = (flow.published_version or 0) + 1
-    published = FlowVersion(
-        organization_id=organization_id,
-        id=ids.new_id("flv"),
-        flow_id=flow.id,
-        number=number,
-        document=document,
-        published_by=published_by,
-        published_at=store_now(session),
-    )
-    session.add(published)
-    session.flush()  # the flow points at a version that must be there first
+    wanted = document_of(session, flow) if document is None else document
+    published = make_version(session, flow, wanted, environments.LIVE, published_by)
     order_before = flow.order_key
     _listen(flow, published)
-    flow.state, flow.draft = "active", None
+    flow.state = "active"
+    if document is None or flow.draft == document:
+        flow.draft = None
     session.add(flow)
     if order_lanes.follow(session, flow, order_before):
         queue.nudge(session, "webhooks.drain")
     return published
 
 
+def make_version(
+    session: Session,
+    flow: Flow,
+    written: Mapping[str, Any],
+    environment: str,
+    published_by: str | None,
+) -> FlowVersion:
+    """Check a document as an environment would run it, and keep it as a version.
+
+    Raises Unfit with all that keeps it from being published there.
+    """
+    owner = flow.organization_id
+    document: Mapping[str, Any] = environments.bound(written, environment)
+    findings = check(session, owner, document, flow.id, environment)
+    findings += environments.check(session, owner, document, environment)
+    if findings:
+        raise Unfit(findings, N_("The flow is not finished yet"))
+    called = callables.by_name(session, owner, document, environment)
+    pinned = callables.pinned(document, called)
+    published = FlowVersion(
+        organization_id=owner,
+        id=ids.new_id("flv"),
+        flow_id=flow.id,
+        number=newest(session, owner, flow.id) + 1,
+        document=pinned,
+        written=None if environments.bound(written, environment) == written else dict(written),
+        environment=environment,
+        published_by=published_by,
+        published_at=store_now(session),
+    )
+    session.add(published)
+    session.flush()  # whoever points at a version finds it there
+    waits.listen(session, owner, flow.id, pinned)
+    return published
+
+
 def _listen(flow: Flow, published: FlowVersion) -> None:
     trigger = published.document["trigger"]
     flow.published_version = published.number
-    flow.listens_to = trigger["event"]
+    flow.listens_to = trigger.get("event") or None
     flow.listens_version = trigger.get("version")
     flow.listens_source_id = trigger.get("source")
     flow.listens_connection_id = trigger.get("connection")
@@ -243,9 +254,12 @@ def delete(session: Session, organization_id: str, flow_id: str, *, force: bool 
             count=waiting,
         )
     now = store_now(session)
+    waits.forget_flow(session, organization_id, flow_id)
+    mine = IN_TEST.c.organization_id == organization_id
+    session.execute(sql_delete(IN_TEST).where(mine, IN_TEST.c.id == flow_id))
     if waiting:
         approvals.withdraw_all(session, organization_id, flow_id)
-        session.execute(
+        gone = session.execute(
             update(Run)
             .where(
                 col(Run.organization_id) == organization_id,
@@ -259,8 +273,10 @@ def delete(session: Session, organization_id: str, flow_id: str, *, force: bool 
                 lease_until=None,
                 lease_epoch=col(Run.lease_epoch) + 1,
             )
+            .returning(col(Run.id))
             .execution_options(synchronize_session=False)
         )
+        calls.cancel_below(session, organization_id, list(gone.scalars()))
     flow.state, flow.deleted_at = "paused", now
     session.add(flow)
     return flow
@@ -289,6 +305,14 @@ def version(session: Session, organization_id: str, flow_id: str, number: int) -
     if found is None:
         raise NotFound
     return found
+
+
+def newest(session: Session, organization_id: str, flow_id: str) -> int:
+    """Return the number of the version that was published last, wherever; 0 for none."""
+    statement = select(func.max(col(FlowVersion.number))).where(
+        col(FlowVersion.organization_id) == organization_id, col(FlowVersion.flow_id) == flow_id
+    )
+    return int(session.execute(statement).scalar_one() or 0)
 
 
 def versions(session: Session, organization_id: str, flow_id: str) -> list[FlowVersion]:

@@ -28,6 +28,8 @@ from connectors.engine import loader
 from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
 from connectors.publishing import checks, shelf
+from connectors.resting import waits
+from connectors.stores import values
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -65,6 +67,16 @@ audit.name_actions(
         "run.step_taken_as_done": N_("took a step of a run as done"),
         "run.cancelled": N_("cancelled a run"),
         "run.item_left_out": N_("left out an item of a run"),
+        "flow.published_to_test": N_("published a flow to test"),
+        "flow.promoted": N_("let a tested flow go live"),
+        "flow.stopped_in_test": N_("stopped a flow in test"),
+        "connection.moved": N_("moved a connection to another environment"),
+        "source.moved": N_("moved a source to another environment"),
+        "run.error_path_taken": N_("sent a run down its error path"),
+        "store.value_kept": N_("changed a value in the data store"),
+        "store.value_deleted": N_("deleted a value from the data store"),
+        "store.collection_deleted": N_("deleted a collection of the data store"),
+        "store.exported": N_("took values out of the data store"),
         "run.items_retried": N_("tried items of a run again"),
         "run.delay_ended": N_("let a run go on before its time"),
         "approval.approved": N_("approved what a flow asked"),
@@ -87,6 +99,8 @@ audit.name_actions(
 _SWEEPS = (
     ("connectors.absence", absence.sweep),
     ("connectors.approvals", approvals.sweep),
+    ("connectors.waits", waits.sweep),
+    ("connectors.stores", values.sweep),
     ("connectors.reconcile", reconcile_threads.sweep),
     ("connectors.incidents", rounds.sweep),
     ("connectors.repairs", repairs.sweep),

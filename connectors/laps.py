@@ -57,7 +57,7 @@ def items_at(moving: "Moving", step: Planned) -> list[Any]:
 
     The same event and the same earlier steps give the same items again.
     """
-    if step.end == step.position + 1:
+    if step.body_end == step.position + 1:
         raise EngineError(say("逐项处理里还没有步骤", "Nothing is to be done for the items yet"))
     items = step.plan.apply(moving.activation)
     if not isinstance(items, list):
@@ -135,7 +135,7 @@ def _last_inside(moving: "Moving", step: Planned) -> Planned:
     """Return the last step of a loop's own list; what it gives is the item's result."""
     steps = moving.recipe.steps
     last = steps[step.position + 1]
-    while last.end < step.end:
+    while last.end < step.body_end:
         last = steps[last.end]
     return last
 
@@ -173,13 +173,11 @@ def _leave(moving: "Moving", loop: Loop) -> None:
 
 def goes_on_without(moving: "Moving", cause: str, sentence: "Say") -> bool:
     """Leave out the item that failed, if its loop or one around it is told to; tells whether."""
-    if cause not in OF_THE_ITEM:
+    going_on = loop_without(moving, cause)
+    if going_on is None:
         return False
-    fits = [n for n, one in enumerate(moving.loops) if one.step.settings.get(ON_ERROR) == GO_ON]
-    if not fits:
-        return False
-    while len(moving.loops) - 1 > fits[-1]:
-        _give_up(moving, moving.loops.pop(), cause, sentence)
+    while len(moving.loops) - 1 > going_on:
+        give_up(moving, moving.loops.pop(), cause, sentence)
     loop = moving.loops[-1]
     error = {
         "index": loop.index,
@@ -194,7 +192,18 @@ def goes_on_without(moving: "Moving", cause: str, sentence: "Say") -> bool:
     return True
 
 
-def _give_up(moving: "Moving", loop: Loop, cause: str, sentence: "Say") -> None:
+def loop_without(moving: "Moving", cause: str) -> int | None:
+    """Return which of the loops, counted from the outermost, goes on without an item that failed.
+
+    None when none does, or when the trouble is not the item's own.
+    """
+    if cause not in OF_THE_ITEM:
+        return None
+    fits = [n for n, one in enumerate(moving.loops) if one.step.settings.get(ON_ERROR) == GO_ON]
+    return fits[-1] if fits else None
+
+
+def give_up(moving: "Moving", loop: Loop, cause: str, sentence: "Say") -> None:
     """End a loop inside of the one that goes on, along with its item."""
     note = moving.notes.get(loop.position)
     if note is not None and not moving.is_restoring:

@@ -8,13 +8,15 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from connectors import flow_documents, stepping
+from connectors import error_paths, flow_documents, stepping
 from connectors.engine.findings import EngineError
 from connectors.flow_documents import Recipe
 from connectors.keys import Key, among
+from connectors.moving import Kin
+from connectors.resting import looking
+from connectors.seen import seen_as
 from connectors.stepping import Moving, Note
 from connectors.tables import FlowVersion, Step
-from kernel import documents
 from kernel.database import EVERY, reading
 from kernel.errors import Problem
 from webhooks.ready import ReadyEvent
@@ -38,7 +40,10 @@ def load(rows: Sequence[Any]) -> list[Moving]:
                 if row.attempt_count or row.next_step or row.crash_count or row.lease_epoch > 1
             ],
         )
-    return [_moving(row, recipes, events, steps) for row in rows]
+        found = [_moving(row, recipes, events, steps) for row in rows]
+        for moving in found:
+            looking.look(session, moving)
+    return found
 
 
 def load_born(born: Sequence[tuple[Mapping[str, Any], ReadyEvent]]) -> list[Moving]:
@@ -74,29 +79,44 @@ def _moving(
         crash_count=row.crash_count,
         order_key=row.order_key,
         notes=steps.get(key, {}),
+        kin=_kin(row),
+    )
+    moving.went_wrong = any(
+        error_paths.WENT in (note.problem or ()) for note in moving.notes.values()
     )
     try:
-        moving.activation = stepping.start_activation(
-            seen_as(events[row.organization_id, row.event_id])
-        )
+        event = events[row.organization_id, row.event_id]
+        handed = getattr(row, "called_with", None)
+        seen = seen_as(event) if handed is None else _called_as(event, handed)
+        moving.activation = stepping.start_activation(seen)
         stepping.restore(moving)
     except Problem as error:
-        moving.park("data", _UNREADABLE, error.plain()[:300])
+        moving.stop("data", _UNREADABLE, error.plain()[:300])
     except EngineError as error:
-        moving.park("data", error.say)
+        moving.stop("data", error.say)
     return moving
 
 
-def seen_as(event: Any) -> dict[str, Any]:
-    """Return an event as expressions see it; raises Malformed when its body is no JSON."""
+def _kin(row: Any) -> Kin:
+    """Return how a run is related to others; what was just routed is to none."""
+    return Kin(
+        getattr(row, "parent_run_id", None),
+        getattr(row, "parent_position", None),
+        getattr(row, "depth", None) or 0,
+        getattr(row, "environment", None) or "live",
+    )
+
+
+def _called_as(event: Any, handed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a called flow sees as its event: what it was handed, at its caller's event."""
     return {
         "id": event.id,
-        "type": event.type,
-        "version": event.version,
+        "type": "flow.called",
+        "version": None,
         "subject": event.subject,
         "time": event.occurred_at.isoformat(),
-        "source": event.origin,
-        "data": documents.parse(event.body),
+        "source": "flow",
+        "data": handed["data"],
     }
 
 
@@ -169,6 +189,7 @@ def _steps(session: Session, rows: Sequence[Any]) -> dict[Key, dict[int, Note]]:
             finished_at=step.finished_at,
             elapsed_ms=step.elapsed_ms,
             status=step.status,
+            keeps_key=bool(step.taken_from) and step.state != "succeeded",
             is_new=False,
             is_changed=False,
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from connectors import laps
-from connectors.flow_documents import ENDS, Planned, Recipe
+from connectors import error_paths, laps
+from connectors.flow_documents import ENDS, ENDS_BADLY, Planned, Recipe
 from connectors.pauses import REFUSED
 from kernel import clock, ids
 
@@ -32,6 +32,7 @@ class Note:
     finished_at: datetime | None = None
     elapsed_ms: int | None = None
     status: int | None = None
+    keeps_key: bool = False  # taken over unfinished from another run, with its effect key
     is_new: bool = True
     is_changed: bool = True
 
@@ -39,6 +40,32 @@ class Note:
         """Write down how the step went and what came out."""
         self.state, self.output, self.problem = state, output, None
         self.finished_at = clock.now()
+
+
+@dataclass(slots=True)
+class Deed:
+    """Something of a step that happens in the commit which records it, or not at all.
+
+    `given` says what; `found` is what came of it, for the step to go on with.
+    """
+
+    kind: str
+    note: Note
+    given: dict[str, Any]
+    found: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """The run that called this one, at which of its positions, and what it handed over."""
+
+    parent_id: str | None = None
+    parent_position: int | None = None
+    depth: int = 0  # how many runs are above it
+    environment: str = "live"
+
+
+_ALONE = Kin()
 
 
 @dataclass(slots=True)
@@ -68,6 +95,13 @@ class Moving:
     loops: list[laps.Loop] = field(default_factory=list)  # those it is in, the outermost first
     lap_count: int = 0  # items of all loops so far
     asks: list[dict[str, Any]] = field(default_factory=list)  # new approvals, as rows
+    deeds: list["Deed"] = field(default_factory=list)  # what the store does in the next commit
+    seen: dict[int, Any] = field(default_factory=dict)  # what it waits for, as it was taken up
+    refused: list[tuple[str, Say, str | None]] = field(default_factory=list)  # connections
+    went_wrong: bool = False  # it went an error path
+    rests_anew: bool = False  # it has come to rest at a step that it was not at rest at before
+    kin: Kin = field(default_factory=lambda: _ALONE)
+    result: dict[str, Any] | None = None  # what a called flow gives back: {output} or {problem}
     until: float | None = None  # when it lets others go first, in time.monotonic()
     is_restoring: bool = False
 
@@ -107,6 +141,8 @@ class Moving:
         inside = self.step.inside
         if target == ENDS:
             self.end_here("refused", REFUSED)
+        elif target == ENDS_BADLY:
+            self.end_here(error_paths.CAUSE, error_paths.ENDED)
         elif inside is None:
             self.position = target
         elif target == inside:
@@ -129,6 +165,8 @@ class Moving:
 
     def finish(self, state: str, cause: str | None = None, say: Say | None = None) -> None:
         """Bring the run to an end."""
+        if self.went_wrong and cause is None:
+            cause, say = error_paths.CAUSE, error_paths.WENT_ON
         self.state, self.cause, self.say, self.detail = state, cause, say, None
 
     def give_back(self) -> None:
@@ -139,10 +177,44 @@ class Moving:
             note.state = "waiting"
 
     def park(self, cause: str, say: Say, detail: str | None = None) -> None:
-        """Stop at the present step until a person has acted; a loop may go on without the item."""
-        note = self.note()
-        note.state, note.finished_at = "failed", clock.now()
-        note.problem = {"cause": cause, "say": dict(say), "detail": detail}
+        """Stop at the present step until a person has acted, unless the flow says what to do.
+
+        That is an error path, or a loop that goes on without the item.
+        """
+        note = self._fail(cause, say, detail)
+        if self.step.caught_by and error_paths.take(self, note):
+            if cause == "auth" and note.kind == "action":
+                connection = self.recipe.step_at(note.position).connection
+                self.refused.append((connection or "", say, detail))
+            if note.kind == "call":
+                self.deeds.append(Deed("uncall", note, {}))
+            return
         if self.loops and laps.goes_on_without(self, cause, say):
             return
+        self._rest(cause, say, detail)
+
+    def stop(self, cause: str, say: Say, detail: str | None = None) -> None:
+        """Stop at the present step, whatever the flow says: it cannot be read where the run is."""
+        self._fail(cause, say, detail)
+        self._rest(cause, say, detail)
+
+    def _fail(self, cause: str, say: Say, detail: str | None) -> Note:
+        note = self.note()
+        note.state, note.finished_at = "failed", clock.now()
+        is_decided = bool((note.problem or {}).get(error_paths.DECIDED))
+        note.problem = {"cause": cause, "say": dict(say), "detail": detail}
+        if is_decided:  # a person has sent it down the error path
+            note.problem[error_paths.DECIDED] = True
+        return note
+
+    def _rest(self, cause: str, say: Say, detail: str | None) -> None:
         self.state, self.cause, self.say, self.detail = "parked", cause, say, detail
+
+    def deed(self, kind: str, note: Note, given: dict[str, Any]) -> Deed:
+        """Return something of a step that is done in the commit which records it."""
+        return Deed(kind, note, given)
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether something has to be written down before it goes on."""
+        return any(deed.found is None for deed in self.deeds)

@@ -13,7 +13,7 @@ from typing import Any
 from connectors.engine import mapping
 from connectors.engine.findings import EngineError, Say, say
 from connectors.engine.schemas import Schema
-from connectors.loading import seen_as
+from connectors.seen import seen_as
 from kernel import documents
 from kernel.errors import Problem
 

@@ -38,6 +38,7 @@ def meet(moving: "Moving", step: Planned) -> None:
         laps.enter(moving, step, items)
     elif step.kind == "delay":
         note.output = {"until": _until(moving, step).isoformat()}
+        moving.rests_anew = True
         _look_again(moving, step, note)
     else:
         _ask(moving, step, note)
@@ -69,7 +70,7 @@ def _finish(moving: "Moving", step: Planned, note: "Note", state: str = "succeed
 
 def pretend(moving: "Moving", decision: str = "approved") -> None:
     """Go past a delay, and past an approval as if it was decided: for trying a flow out."""
-    if moving.state != "waiting":
+    if moving.state != "waiting" or moving.cause not in ("delay", "approval"):
         return
     moving.state, moving.cause, moving.say = "leased", None, None
     moving.asks.clear()
@@ -143,6 +144,7 @@ def _ask(moving: "Moving", step: Planned, note: "Note") -> None:
     note.state = "waiting"
     note.output = {"approval": approval_id, "deadline": deadline.isoformat()}
     who = written.get("who") or {}
+    moving.rests_anew = True
     moving.asks.append(
         {
             "organization_id": moving.organization_id,

@@ -11,6 +11,7 @@ from connectors import approvals, claims, laps, order_lanes
 from connectors.claims import LEASE_SECONDS
 from connectors.keys import Key
 from connectors.masking import keep
+from connectors.resting import calls, deeds
 from connectors.stepping import Moving, Note
 from connectors.tables import RUN, STEP, Connection
 from kernel import clock, queue
@@ -55,6 +56,9 @@ def record_and_take(
         if moving.state in _COUNTED:
             usage.add(moving.organization_id, None, **_COUNTED[moving.state])
         moving.asks.clear()
+        moving.refused.clear()
+        if moving.deeds:
+            deeds.forget_silent(moving)
         for note in moving.notes.values():
             note.is_new = note.is_changed = False
         if moving.loops:
@@ -68,6 +72,9 @@ def _is_plain(movings: Sequence[Moving]) -> bool:
         moving.cause == "auth"
         or moving.order_key is not None
         or moving.asks
+        or moving.deeds
+        or moving.refused
+        or moving.kin.parent_id is not None
         or any(n.is_changed and not n.is_new for n in moving.notes.values())
         for moving in movings
     )
@@ -102,6 +109,8 @@ def _write_all(
         order_lanes.lock(session, flows)
         held, lanes = _move_on(session, worker_id, movings, flows)
         if held:
+            deeds.carry_out(session, held)
+            calls.write_results(session, held)
             _write_notes(session, held)
             approvals.write_down(session, [row for moving in held for row in moving.asks])
             _mark_connections(session, held)
@@ -280,6 +289,7 @@ def _kept(note: Note) -> dict[str, Any]:
     row = {name: getattr(note, name) for name in _NOTE_COLUMNS}
     if note.kind != "action":  # an action's data was bounded when its answer was taken
         row["output"] = keep(note.output, ())
+        row["input"] = None if note.input is None else keep(note.input, ())
     else:
         row["input"] = keep(note.input, ())
     return row
@@ -287,11 +297,14 @@ def _kept(note: Note) -> dict[str, Any]:
 
 def _mark_connections(session: Session, held: Sequence[Moving]) -> None:
     """A refused sign-in is the connection's trouble, not only this run's: say so once."""
-    refused: dict[tuple[str, str], Moving] = {}
+    refused: dict[tuple[str, str], tuple[Any, str | None]] = {}
     for moving in held:
+        owner = moving.organization_id
         if moving.state == "parked" and moving.cause == "auth" and moving.step.connection:
-            refused[moving.organization_id, moving.step.connection] = moving
-    for (organization_id, connection_id), moving in refused.items():
+            refused[owner, moving.step.connection] = (moving.say, moving.detail)
+        for connection_id, say, detail in moving.refused:
+            refused[owner, connection_id] = (say, detail)
+    for (organization_id, connection_id), (say, detail) in refused.items():
         session.execute(
             update(Connection)
             .where(
@@ -301,7 +314,7 @@ def _mark_connections(session: Session, held: Sequence[Moving]) -> None:
             )
             .values(
                 state="needs_attention",
-                problem={"cause": "auth", "say": moving.say, "detail": moving.detail},
+                problem={"cause": "auth", "say": say, "detail": detail},
             )
             .execution_options(synchronize_session=False)
         )

@@ -18,6 +18,8 @@ from connectors import (
 from connectors.errors import NotNow, Unfit, finding
 from connectors.flow_documents import ENDS, action_of
 from connectors.masking import MAX_KEPT_BYTES
+from connectors.resting import calls, waits
+from connectors.stages import publishing
 from connectors.tables import Flow, FlowVersion, Run, Step
 from kernel import documents, ids, queue
 from kernel.database import store_now
@@ -42,7 +44,12 @@ def retry_now(session: Session, organization_id: str, run_id: str) -> Run:
             N_("This run waits for somebody to decide"),
             N_("It goes on by itself once one of those who are asked has decided."),
         )
-    if run.state == "waiting" and run.cause == "delay":
+    if run.state == "waiting" and run.cause == "call":
+        raise NotNow(
+            N_("This run waits for the flow it called"),
+            N_("It goes on by itself once that run has ended; look at that one."),
+        )
+    if run.state == "waiting" and run.cause in ("delay", "wait"):
         return end_delay(session, organization_id, run_id)
     _refuse_unsure(session, run)
     _wake(session, [run])
@@ -52,10 +59,14 @@ def retry_now(session: Session, organization_id: str, run_id: str) -> Run:
 def end_delay(
     session: Session, organization_id: str, run_id: str, ended_by: str | None = None
 ) -> Run:
-    """Let a run that waits for a time go on now; `ended_by` names who said so."""
+    """Let a run that waits for a time, or for an event, go on now; `ended_by` names who said so.
+
+    One that waits for an event goes on as if its time was over.
+    """
     run = _find(session, organization_id, run_id)
     step = _stopped_step(session, run)
-    if run.state != "waiting" or step is None or step.kind != "delay" or run.next_at is None:
+    rests = step is not None and step.kind in ("delay", "wait")
+    if run.state != "waiting" or step is None or not rests or run.next_at is None:
         raise NotNow(N_("This run does not wait for a time"))
     step.output = {
         **(step.output or {}),
@@ -126,18 +137,23 @@ def replay_start(session: Session, organization_id: str, run_id: str) -> Run:
     """
     old = _find(session, organization_id, run_id)
     flow = flows.find(session, organization_id, old.flow_id)
-    if flow.published_version is None or old.state in ("due", "leased"):
+    if old.state in ("due", "leased"):
         raise NotNow(N_("This run is still under way"))
     run = Run(
         organization_id=organization_id,
         id=ids.new_id("run"),
         flow_id=flow.id,
-        flow_version=flow.published_version,
+        flow_version=publishing.version_in(session, organization_id, flow, old.environment),
         event_id=old.event_id,
         event_type=old.event_type,
         replay_nonce=ids.new_id("rpl"),
         lane=flow.lane or flow.id,
         next_at=store_now(session),
+        parent_run_id=old.parent_run_id,
+        parent_position=old.parent_position,
+        depth=old.depth,
+        called_with=old.called_with,
+        environment=old.environment,
     )
     order_lanes.wait_in_turn(session, run, flow.order_key)
     session.add(run)
@@ -359,6 +375,11 @@ def _cancel(session: Session, run: Run) -> None:
         .execution_options(synchronize_session=False)
     )
     approvals.withdraw(session, run.organization_id, [run.id])
+    waits.withdraw(session, run.organization_id, [run.id])
+    calls.cancel_below(session, run.organization_id, [run.id])
+    if run.parent_run_id is not None:
+        at = run.parent_position or 0
+        calls.wake_above(session, run.organization_id, run.parent_run_id, at)
     _settle(session, [run])
     session.refresh(run)
     queue.nudge(session, DRAIN)

@@ -9,11 +9,14 @@ from functools import cache
 from typing import Any
 
 from connectors import dry_runs, pauses, stepping
-from connectors.dry_runs import DryRun
+from connectors.dry_runs import DryRun, sample_of
+from connectors.engine import answers as answers_read
 from connectors.engine import fixtures, loader, requests
 from connectors.engine.connector import ConnectionValues, Connector
 from connectors.engine.fixtures import Fixture
 from connectors.flow_documents import action_of
+from connectors.resting import pretend
+from connectors.resting.pretend import Stage
 from connectors.stepping import Call
 from kernel.errors import NotFound
 
@@ -25,23 +28,28 @@ def rehearse(
     event: Mapping[str, Any],
     answers: Mapping[str, Any] | None = None,
     decision: str = "approved",
+    stage: Stage | None = None,
 ) -> DryRun:
     """Return how a flow goes on an event; `answers` gives outputs of actions by their step's key.
 
-    `decision` (approved or refused) is what approvals get. Raises Unfit for a document that cannot
-    be read.
+    `decision` (approved or refused) is what approvals get, `stage` what the run finds outside.
+    Raises Unfit for a document that cannot be read.
     """
+    stage = stage or Stage(answers or {}, sample_of=sample_of)
     moving = dry_runs.begin("org_sample", document, event)
     built: dict[int, dict[str, Any]] = {}
     while moving.state == "leased":
         call = stepping.work(moving)
         if call is not None:
-            _answer(call, answers or {}, built)
+            _answer(call, answers or {}, stage, built)
         pauses.pretend(moving, decision)
+        pretend.act(moving, stage)
     return dry_runs.told(moving, built, [])
 
 
-def _answer(call: Call, answers: Mapping[str, Any], built: dict[int, dict[str, Any]]) -> None:
+def _answer(
+    call: Call, answers: Mapping[str, Any], stage: Stage, built: dict[int, dict[str, Any]]
+) -> None:
     moving = call.moving
     try:
         connector, action = action_of(call.step.connector or "", call.step.action or "")
@@ -56,6 +64,10 @@ def _answer(call: Call, answers: Mapping[str, Any], built: dict[int, dict[str, A
         return
     secrets = tuple(str(one) for one in (connection.fields or {}).values())
     built[moving.position] = dry_runs.as_shown(request, secrets)
+    cause = stage.fails.get(call.step.key)
+    if cause is not None:
+        moving.park(cause, answers_read.SENTENCES.get(cause, answers_read.SENTENCES["down"]))
+        return
     output = answers.get(call.step.key, action.sample.get("output"))
     stepping.succeed(moving, call.note, output)
 

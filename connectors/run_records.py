@@ -12,6 +12,7 @@ from sqlalchemy import delete, null, select, text, update
 from sqlmodel import Session
 
 from connectors import order_lanes
+from connectors.resting import waits
 from connectors.tables import APPROVAL, RUN, STEP
 from kernel import queue
 from webhooks.events import TASK
@@ -80,6 +81,7 @@ def drop(session: Session, organization_id: str, event_ids: Sequence[str]) -> in
     of_them = select(RUN.c.id).where(
         RUN.c.organization_id == organization_id, RUN.c.event_id.in_(event_ids)
     )
+    waits.drop(session, organization_id, event_ids)
     for table in (STEP, APPROVAL):
         mine = table.c.organization_id == organization_id
         session.execute(delete(table).where(mine, table.c.run_id.in_(of_them)))
@@ -134,6 +136,8 @@ def forget(session: Session, organization_id: str, forgetting: Forgetting) -> in
         .where(RUN.c.organization_id == organization_id, RUN.c.id.in_(ids))
         .values(
             detail=None,
+            called_with=null(),
+            result=null(),
             details_removed_at=forgetting.now,
             details_kept_days=forgetting.days,
         )
@@ -161,6 +165,7 @@ def bare(run: dict[str, Any], forgetting: Forgetting) -> None:
         return
     run["details_removed_at"] = forgetting.now.isoformat()
     run["details_kept_days"], run["detail"] = forgetting.days, None
+    run["called_with"] = run["result"] = None
     for step in run["steps"]:
         step.update(dict.fromkeys(_DETAILS))
         if step["problem"]:

@@ -9,7 +9,10 @@ from sqlalchemy import Select, func, or_, select, text
 from sqlmodel import Session, col
 
 from connectors import approvals, flow_documents, order_lanes
+from connectors.flow_paths import step_of
+from connectors.flow_trees import CATCHING
 from connectors.keys import among
+from connectors.resting import calls
 from connectors.tables import Approval, Flow, FlowVersion, Run, Step
 from kernel import tenancy
 from kernel.errors import N_
@@ -73,6 +76,8 @@ class Detail:
     approvals: dict[int, Approval]  # by position
     waits_for: Run | None  # the run that goes before it, in an order
     behind: int  # how many runs wait for it, in an order
+    called: dict[int, Run]  # the runs it called, by position
+    has_error_path: bool  # stopped, and its flow says what to do then
 
 
 def select_runs(
@@ -116,18 +121,28 @@ def detail(session: Session, organization_id: str, run_id: str) -> Detail:
     )
     found = session.execute(version).scalar_one()
     document = found.document
+    recipe = flow_documents.recipe_of(found.id, document)
     steps = Step.of(organization_id).where(col(Step.run_id) == run_id)
     return Detail(
         run=run,
         flow=flow,
         event=session.get(Event, (organization_id, run.event_id)),
         document=document,
-        recipe=flow_documents.recipe_of(found.id, document),
+        recipe=recipe,
         steps={step.position: step for step in session.execute(steps).scalars()},
         approvals=approvals.of_run(session, organization_id, run_id),
         waits_for=order_lanes.in_front(session, run),
         behind=order_lanes.count_behind(session, run),
+        called=calls.children(session, organization_id, run_id),
+        has_error_path=_may_go_error_path(run, recipe),
     )
+
+
+def _may_go_error_path(run: Run, recipe: flow_documents.Recipe) -> bool:
+    if run.state != "parked" or step_of(run.next_step) >= len(recipe.steps):
+        return False
+    step = recipe.step_at(run.next_step)
+    return bool(step.caught_by) and step.kind in CATCHING
 
 
 def traces(session: Session, organization_id: str, event_id: str) -> list[Trace]:
@@ -202,7 +217,7 @@ def count_waiting_for(session: Session, organization_id: str, connection_id: str
 _WAITING = text(
     "SELECT count(*) FROM (SELECT 1 FROM run"
     " WHERE organization_id = :tenant AND state IN ('due', 'waiting')"
-    " AND COALESCE(cause, '') NOT IN ('delay', 'approval') LIMIT :most) AS waiting"
+    " AND COALESCE(cause, '') NOT IN ('delay', 'approval', 'wait', 'call') LIMIT :most) AS waiting"
 )
 
 

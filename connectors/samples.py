@@ -17,6 +17,9 @@ def event_for(
 ) -> dict[str, Any]:
     """Return an event that a flow document may be tried on; its data is {} when nobody has one."""
     trigger = document.get("trigger") or {}
+    if trigger.get("kind") == flow_templates.CALLED:
+        known_flow = flow_templates.all().get(template_key or "")
+        return dict(known_flow.sample) if known_flow else {"type": "flow.called", "data": {}}
     wanted = trigger.get("event") or ""
     source = trigger.get("connector")
     ranked = sorted(
@@ -25,7 +28,7 @@ def event_for(
     )  # the same app's first
     for template in ranked:
         is_asked_for = template_key in (None, template.key)
-        if is_asked_for and template.document["trigger"]["event"] == wanted:
+        if is_asked_for and template.document["trigger"].get("event") == wanted:
             return dict(template.sample)
     connector = loader.known(trigger.get("connector") or "")
     known = connector.triggers.get(trigger.get("trigger") or "") if connector else None

@@ -132,6 +132,7 @@ class ConnectionOut(BaseModel):
     )
     installation_id: str | None
     assistant_access: str
+    environment: str = Field(default="live", description="live or test")
     created_at: datetime
 
 
@@ -203,6 +204,7 @@ class VersionOut(BaseModel):
     """A published version."""
 
     number: int
+    environment: str = Field(default="live", description="live or test")
     document: dict[str, Any]
     published_by: str | None
     published_at: datetime
@@ -300,6 +302,11 @@ class RunOut(BaseModel):
     details_kept_days: int | None = Field(
         default=None, description="The days that the rule on details had then."
     )
+    parent_run_id: str | None = Field(default=None, description="The run that called this one.")
+    replayed_from: str | None = Field(
+        default=None, description="The run whose earlier steps it took over."
+    )
+    environment: str | None = Field(default=None, description="`test`; null: live.")
 
 
 class StepOut(BaseModel):
@@ -320,6 +327,8 @@ class StepOut(BaseModel):
     finished_at: datetime | None
     elapsed_ms: int | None
     status: int | None
+    taken_from: str | None = Field(default=None, description="The run that did it.")
+    called_run: str | None = Field(default=None, description="The run that a call started.")
 
 
 class RunDetailOut(RunOut):
@@ -340,6 +349,12 @@ class ReplayIn(Strict):
     fresh_effect: bool = Field(
         default=False, description="Ask the app to do it once more, under a new effect key."
     )
+
+
+class FromStepIn(Strict):
+    """The step that a new run begins at."""
+
+    step: Name = Field(description="Its key.")
 
 
 class CorrectionOut(BaseModel):

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connectors import laps, masking, pauses
+from connectors import error_paths, laps, masking, pauses
 from connectors.engine import expressions, mapping
 from connectors.engine.answers import Answer
 from connectors.engine.findings import EngineError
 from connectors.engine.parts import MORE
 from connectors.flow_documents import Planned
 from connectors.moving import Moving, Note, Say
+from connectors.resting import meeting
 from kernel import log
 from kernel.http import Failure, Response
 
@@ -86,7 +87,7 @@ def _walk_again(moving: Moving) -> None:
         moving.position, moving.is_restoring = target, False
     if not found:
         moving.loops.clear()
-        moving.park("quarantined", _LOST_WAY)
+        moving.stop("quarantined", _LOST_WAY)
     elif moving.loops:
         moving.until = time.monotonic() + laps.TURN_SECONDS
 
@@ -105,7 +106,9 @@ def _pass(moving: Moving, step: Planned, note: Note) -> None:
     """Take a step as its note says it went."""
     if note.state == "failed":
         problem = note.problem or {}
-        if not laps.goes_on_without(moving, problem.get("cause", ""), problem.get("say", {})):
+        if error_paths.WENT in problem:
+            error_paths.take(moving, note)
+        elif not laps.goes_on_without(moving, problem.get("cause", ""), problem.get("say", {})):
             moving.state = "parked"  # it never got past it
     elif step.kind == "each" and (note.state != "succeeded" or masking.is_cut(note.output)):
         laps.enter(moving, step, laps.items_at(moving, step))
@@ -141,7 +144,10 @@ def work(moving: Moving) -> Call | None:
 def _work(moving: Moving) -> Call | None:
     until = time.perf_counter() + SLICE_SECONDS
     while moving.state == "leased":
+        if moving.pending:
+            break  # it goes on when that is written down
         if moving.is_over:
+            moving.result = meeting.given_back(moving)
             moving.finish("succeeded")
             break
         step = moving.step
@@ -149,16 +155,27 @@ def _work(moving: Moving) -> Call | None:
             moving.end_here("filtered", pauses.NOT_MET)
         elif step.kind == "action":
             done = moving.notes.get(moving.position)
+            if done is not None and done.state == "failed" and _is_sent_down(done):
+                told = done.problem or {}
+                moving.park(told["cause"], told["say"], told["detail"])
+                continue
             if done is None or done.state != "succeeded":
                 return _call(moving, step)
             succeed(moving, done, done.output)  # a person took it as done
         elif step.kind in ("filter", "map"):
             _shape(moving, step)
+        elif step.kind in meeting.KINDS:
+            meeting.meet(moving, step)
         else:
             pauses.meet(moving, step)
         if moving.loops and time.perf_counter() > until:
             break  # what was done so far is written down before it goes on
     return None
+
+
+def _is_sent_down(note: Note) -> bool:
+    """Tell whether a person has sent a failed step down its error path."""
+    return not note.is_new and bool((note.problem or {}).get(error_paths.DECIDED))
 
 
 def _is_left_out(moving: Moving) -> bool:
@@ -196,7 +213,8 @@ def _call(moving: Moving, step: Planned) -> Call | None:
     else:
         value = step.plan.apply(moving.activation)
     note.input = value
-    note.effect_key = effect_key(moving, step.key)
+    if not (note.keeps_key and note.effect_key and not moving.effect_nonce):
+        note.effect_key = effect_key(moving, step.key)
     return Call(moving, step, note, value, note.effect_key, _progress(note))
 
 
@@ -235,7 +253,7 @@ def take_answer(
         note.state = "waiting"
     elif answer.kind == "ok":
         succeed(moving, note, masking.keep(answer.output, secrets))
-        if moving.is_over:
+        if moving.is_over and moving.recipe.gives is None:
             moving.finish("succeeded")
     elif answer.kind == "retry" and answer.after_seconds is not None:
         moving.state, moving.cause = "waiting", answer.cause

@@ -48,6 +48,7 @@ class Connection(Owned, table=True):
     checked_at: datetime | None = Field(default=None, sa_type=Moment)
     installation_id: str | None = None
     assistant_access: str = "none"  # none | read | ask | act
+    environment: str = "live"  # live | test
 
 
 class Flow(Owned, table=True):
@@ -93,6 +94,9 @@ class FlowVersion(Owned, table=True):
     document: dict[str, Any] = Field(sa_type=Document)
     published_by: str | None = None
     published_at: datetime = Field(sa_type=Moment)
+    environment: str = "live"  # live | test: which connections its steps name
+    # As it was written, when an environment's connections stand in the document instead.
+    written: dict[str, Any] | None = Field(default=None, sa_type=Document)
 
 
 class Run(Owned, table=True):
@@ -110,6 +114,18 @@ class Run(Owned, table=True):
             "ix_run_suspect", "next_at", where="state IN ('due', 'waiting') AND crash_count > 0"
         ),
         partial("ix_run_leased", "lease_until", where="state = 'leased'"),
+        partial(
+            "ix_run_called",
+            "organization_id",
+            "parent_run_id",
+            "id",
+            where="parent_run_id IS NOT NULL",
+        ),
+        partial(
+            "ix_run_resting",
+            "organization_id",
+            where="state = 'waiting' AND cause IN ('delay', 'approval', 'wait', 'call')",
+        ),
         partial(
             "ix_run_parked", "organization_id", "flow_id", "cause", "id", where="state = 'parked'"
         ),
@@ -184,8 +200,8 @@ class Run(Owned, table=True):
     lease_epoch: int = 0
     lease_until: datetime | None = Field(default=None, sa_type=Moment)
     crash_count: int = 0
-    # data | auth | config | down | limit | unknown | quarantined | filtered | refused;
-    # delay | approval: what one that waits rests at
+    # data | auth | config | down | limit | unknown | quarantined | filtered | refused | error_path
+    # (it went one) | not_come; delay | approval | wait | call: what one that waits rests at
     cause: str | None = None
     say: dict[str, Any] | None = Field(default=None, sa_type=Document)
     detail: str | None = None
@@ -196,6 +212,15 @@ class Run(Owned, table=True):
     # When keeping took away what the steps sent and got, and after how many days.
     details_removed_at: datetime | None = Field(default=None, sa_type=Moment)
     details_kept_days: int | None = None
+    # Of a run that another one called: which, at what position, how deep, and what it was handed
+    # ({data}) and gives back ({output} or {problem}).
+    parent_run_id: str | None = None
+    parent_position: int | None = None
+    depth: int | None = None
+    called_with: dict[str, Any] | None = Field(default=None, sa_type=Document)
+    result: dict[str, Any] | None = Field(default=None, sa_type=Document)
+    environment: str | None = None  # test; None: live
+    replayed_from: str | None = None  # the run whose earlier steps it took over
 
 
 class Step(Owned, table=True):
@@ -222,6 +247,7 @@ class Step(Owned, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
     elapsed_ms: int | None = None
     status: int | None = None  # HTTP status of the last answer
+    taken_from: str | None = None  # the run that did it, when a replay took it over
 
 
 class Approval(Owned, table=True):

@@ -43,6 +43,8 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "endpoints:write": N_("Change where events go out"),
     "deliveries:read": N_("See deliveries"),
     "deliveries:replay": N_("Repeat deliveries"),
+    "stores:read": N_("See what flows keep in the data store"),
+    "stores:write": N_("Change and delete what flows keep"),
     "event_types:read": N_("See event types"),
     "event_types:write": N_("Define event types"),
 }
@@ -71,6 +73,7 @@ _WIRING = frozenset(
         "endpoints",
         "deliveries",
         "event_types",
+        "stores",
     }
 )
 

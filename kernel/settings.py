@@ -98,6 +98,17 @@ class Settings:
         "Events, deliveries and runs of an organization that may wait before more is refused.",
         200_000,
     )
+    resting_limit: int = _setting(
+        "YANGFAN_RESTING_LIMIT",
+        "Runs of an organization that may wait for a time, a person, an event or another run.",
+        20_000,
+    )
+    store_limit_values: int = _setting(
+        "YANGFAN_STORE_LIMIT_VALUES", "Values that the flows of an organization may keep.", 100_000
+    )
+    store_limit_bytes: int = _setting(
+        "YANGFAN_STORE_LIMIT_BYTES", "Bytes that these values may take up together.", 64_000_000
+    )
     operator_contact: str = _setting(
         "YANGFAN_OPERATOR_CONTACT",
         "Whom people ask about the hub itself, as an e-mail address, a phone number or both.",

@@ -15,7 +15,10 @@ import connectors.incidents.tables
 import connectors.lookups.tables
 import connectors.pages
 import connectors.publishing.tables
+import connectors.resting.tables
 import connectors.routes
+import connectors.stages.tables
+import connectors.stores.tables
 import connectors.tables
 import identity.guard
 import identity.hooks
@@ -48,6 +51,9 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.resting.tables,
+    connectors.stages.tables,
+    connectors.stores.tables,
     connectors.lookups.tables,
     connectors.completing.tables,
     connectors.drifting.tables,

@@ -53,6 +53,7 @@ HALLS = (
             Door(N_("Flows"), "/flows", "route", "flows:read"),
             Door(N_("Runs"), "/runs", "activity", "runs:read", counts="parked_runs"),
             Door(N_("Recovery"), "/recovery", "heart", "runs:read", counts="incidents"),
+            Door(N_("Data store"), "/stores", "folder", "stores:read"),
             Door(N_("Connections"), "/connections", "plug-connected", "connections:read"),
             Door(N_("Events"), "/events", "inbox", "events:read"),
             Door(N_("Sources"), "/sources", "login", "sources:read"),

@@ -57,6 +57,11 @@ class Planned:
 
     rows: Rows
     settle: Callable[[Collection[str], Routed], None]
+    beside: "Planned | None" = None  # more of the same router, of another table
+
+    def all(self) -> "list[Planned]":
+        """Return it with what is beside it."""
+        return [self] if self.beside is None else [self, *self.beside.all()]
 
 
 class MustLockError(Exception):
@@ -111,7 +116,7 @@ def plan(
         return []
     planned = [_deliveries(session, events, slow, routed)]
     planned += [router(session, events, routed) for router in ROUTERS]
-    return [one for one in planned if one is not None]
+    return [part for one in planned if one is not None for part in one.all()]
 
 
 def write_down(

@@ -1,5 +1,4 @@
-"""The tables of an event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt,
-BulkReplay.
+"""An event's life, all tenant-owned: Source, Event, Endpoint, Delivery, Attempt, BulkReplay.
 
 Beside them who looks after endpoints from outside: PortalLink, PortalVisit; what an organization
 may send and has sent: Quota, Usage, Backlog, Refusals. And one of the hub itself: Worker. How long
@@ -36,6 +35,8 @@ def partial(name: str, *columns: str, where: str) -> Index:
 class Source(Owned, table=True):
     """A URL where events come in, with the way it proves who sent them."""
 
+    __table_args__ = (partial("ix_source_test", "organization_id", where="environment = 'test'"),)
+
     name: str
     # The path token is a secret: the digest finds the row, the sealed copy shows the URL again.
     token_digest: str = Field(sa_column=Column(String, unique=True, nullable=False))
@@ -52,6 +53,7 @@ class Source(Owned, table=True):
     connector_key: str | None = None
     trigger_key: str | None = None
     state: str = "active"  # active | paused
+    environment: str = "live"  # live | test
 
 
 class Event(Owned, table=True):

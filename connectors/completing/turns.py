@@ -24,7 +24,7 @@ from connectors.engine.answers import Answer
 from connectors.engine.connector import Connector, Trigger
 from connectors.engine.findings import EngineError, say
 from connectors.engine.thin import Made
-from connectors.loading import seen_as
+from connectors.seen import seen_as
 from connectors.tables import Connection
 from kernel import documents, log
 from kernel.database import StoreUnavailable, reading, store_now, write

@@ -91,6 +91,12 @@ def picture(document: Mapping[str, Any]) -> Picture:
     numbers = {place.pointer: place.number for place in flow_trees.walk(document)}
     drawing = _Drawing(made, numbers)
     ends, bottom = drawing.listed(steps, "/steps", 0.0, HEIGHT + GAP_Y, [TRIGGER], "flow")
+    caught = flow_trees.caught_by_flow(document)
+    if isinstance(document.get(flow_trees.ON_ERROR), Mapping):
+        # beside the flow and joined to nothing: it may begin wherever a step has failed
+        aside = Inner(flow_trees.ON_ERROR, "/on_error/steps", caught)
+        right = width_of(steps) / 2 + 2 * GAP_X + width_of(caught) / 2
+        drawing.column(aside, aside.pointer, right, HEIGHT + GAP_Y, [], "side")
     _box(made, "end", "end", -WIDTH / 2, bottom, h=LABEL)
     drawing.join(ends, "end", "flow")
     return made
@@ -174,12 +180,12 @@ class _Drawing:
             name = f"{here}{one.pointer}"
             left += wide + GAP_X
             if one.shape == "round":
-                last, low = self._column(one, name, middle, at + FRAME, [here])
+                last, low = self.column(one, name, middle, at + FRAME, [here])
                 # the frame leaves room for what adds a step behind the last one
                 _box(self.made, f"{name}/frame", "frame", middle - wide / 2, at, wide, low - at)
                 low += FRAME
             else:
-                last, low = self._column(one, name, middle, at, [here])
+                last, low = self.column(one, name, middle, at, [here])
             ends += last
             bottom = max(bottom, low)
         return ends, bottom
@@ -192,18 +198,20 @@ class _Drawing:
         for one in columns:
             wide = width_of(one.steps)
             name = f"{here}{one.pointer}"
-            _, low = self._column(one, name, left + wide / 2, y + GAP_Y / 2, [here], "side")
+            _, low = self.column(one, name, left + wide / 2, y + GAP_Y / 2, [here], "side")
             left += wide + GAP_X
             lowest = max(lowest, low)
         return lowest
 
-    def _column(
+    def column(
         self, one: Inner, name: str, x: float, y: float, ends: list[str], kind: str = "flow"
     ) -> tuple[list[str], float]:
         """Place what leads into a list, and the list below it."""
         around = name[: len(name) - len(one.pointer)]
         number = self.numbers.get(around)
         inside = f"{number}/{one.name}" if number is not None else ""
+        if not around:
+            inside = flow_trees.OF_THE_FLOW
         _box(
             self.made, f"{name}/into", "into", x - WIDTH / 2, y, h=LABEL,
             shape=one.shape, inside=inside, list=one.name, pointer=name, around=around,

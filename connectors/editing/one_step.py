@@ -22,7 +22,7 @@ def put(
     """
     made = copy.deepcopy(document)
     if about == TRIGGER:
-        made["trigger"] = flow_editing.read_trigger(form)
+        flow_editing.put_whole(made, form)
         return made
     places = flow_trees.walk(made)
     number = flow_forms.number_in(about)

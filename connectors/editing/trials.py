@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session, col
 
-from connectors import dry_runs, flow_paths, flow_trees, loading, mapping_rows, masking, samples
+from connectors import dry_runs, flow_paths, flow_trees, mapping_rows, masking, samples, seen
 from connectors.dry_runs import Shown
 from connectors.engine import flow_templates
 from connectors.errors import Unfit
@@ -79,7 +79,7 @@ def choices(
     found += [
         Choice(f"template:{one.key}", "template", one.title)
         for one in flow_templates.all().values()
-        if wanted and one.document["trigger"]["event"] == wanted
+        if wanted and one.document["trigger"].get("event") == wanted
         if trigger.get("connector") in (None, "", one.document["trigger"].get("connector"))
     ][:5]
     return [*found, Choice(SAMPLE, "sample"), Choice(PASTED, "pasted")]
@@ -109,7 +109,7 @@ def event_of(
     kind, _, key = chosen.partition(":")
     if kind == "event" and sees_events:
         try:
-            return dict(loading.seen_as(events.get(session, organization_id, key)))
+            return dict(seen.seen_as(events.get(session, organization_id, key)))
         except Problem:
             pass  # it went to the archive meanwhile, or is no JSON: the usual sample stands in
     template = flow_templates.all().get(key) if kind == "template" else None

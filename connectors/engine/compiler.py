@@ -30,6 +30,8 @@ ROOTS = frozenset(
         "state",
         "look",
         "rehearsal",
+        "error",
+        "awaited",
     ]
 )
 _WORDS = {"true": True, "false": False, "null": None}

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from connectors.engine import loader, mapping, mapping_check
+from connectors.engine import flow_rests, loader, mapping, mapping_check
 from connectors.engine.expressions import BadExpression, compile_expression
 from connectors.engine.findings import Problem, say
+from connectors.engine.flow_rests import World
 from connectors.engine.mapping_check import Sources, check_condition
 from connectors.engine.schemas import Schema
 
@@ -18,6 +19,9 @@ KINDS = {
     "each": {"over", "steps"},
     "delay": set[str](),
     "approval": {"subject"},
+    "call": {"flow", "input"},
+    "wait": {"event_type", "match"},
+    "store": {"operation", "collection"},
 }
 MAX_STEPS = 80  # those inside others counted
 MAX_ITEMS = 1_000
@@ -63,6 +67,8 @@ class Known:
     event: Schema | None
     outputs: dict[str, Schema | None] = field(default_factory=dict)
     items: dict[str, Schema | None] = field(default_factory=dict)  # of the loops around, by key
+    world: World = field(default_factory=World)
+    has_failed: bool = False  # in an error path
 
     def sources(self) -> Sources:
         """Return it as mappings are checked against it; the innermost loop's item is `item`."""
@@ -75,6 +81,8 @@ class Known:
             found["index"] = {"type": "integer"}
             if item is not None:
                 found[f"steps.{key}.item"] = item
+        if self.has_failed:
+            found["error"] = flow_rests.ERROR
         return found
 
 
@@ -84,6 +92,7 @@ def all_steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
         yield step
         lists = [way.get("steps") for way in step.get("ways") or ()]
         lists += [step.get("else"), step.get("steps"), step.get("refused")]
+        lists.append((step.get("on_error") or {}).get("steps"))
         for inner in lists:
             yield from all_steps(inner or ())
 
@@ -118,9 +127,30 @@ def _check_step(step: Mapping[str, Any], known: Known) -> list[Problem]:
     elif kind == "approval":
         found = list(_check_approval(step, known))
     else:
-        found, output = _check_action(step, known.sources())
+        found, output = _check_edge(step, known)
+    # what failed gave nothing that its error path could read
+    found += check_error_path(step, replace(known, outputs={**known.outputs, step["key"]: {}}))
     known.outputs[step["key"]] = output
     return found
+
+
+def _check_edge(step: Mapping[str, Any], known: Known) -> tuple[list[Problem], Schema | None]:
+    """Check a step that reaches outside of the run."""
+    sources = known.sources()
+    if step["kind"] == "call":
+        return flow_rests.check_call(step, sources, known.world)
+    if step["kind"] == "wait":
+        return flow_rests.check_wait(step, sources, known.world)
+    if step["kind"] == "store":
+        return flow_rests.check_store(step, sources)
+    return _check_action(step, sources)
+
+
+def check_error_path(holder: Mapping[str, Any], known: Known) -> list[Problem]:
+    """Check the steps that a step, or a flow, does when it has finally failed."""
+    path = holder.get("on_error") or {}
+    inner = replace(known, outputs=dict(known.outputs), has_failed=True)
+    return check_steps(path.get("steps") or [], "/on_error/steps", inner)
 
 
 _GIVES: dict[str, Schema | None] = {"branch": WAY, "delay": WAITED, "approval": DECIDED}
@@ -235,6 +265,13 @@ STEP: dict[str, Any] = {
         "on_item_error": {"enum": ["stop", "go_on"]},
         "subject": {"type": "string", "minLength": 1},
         "text": {"type": "string"},
+        "flow": {"type": "string"},
+        "event_type": {"type": "string"},
+        "match": {"type": "object"},
+        "on_error": {
+            "type": "object",
+            "properties": {"steps": {"$ref": "#/$defs/steps"}},
+        },
     },
     "allOf": [
         {

@@ -15,6 +15,8 @@ from connectors.pages import (
     polls,
     reconciliations,
     runs,
+    stages,
+    stores,
 )
 from connectors.pages.drawing import blueprint
 from connectors.publishing import pages as publishing
@@ -36,4 +38,6 @@ __all__ = [
     "publishing",
     "reconciliations",
     "runs",
+    "stages",
+    "stores",
 ]

@@ -127,6 +127,8 @@ def _picture(view: View, chosen: int | None) -> dict[str, Any]:
             around = places.get(node["around"])
             title = list_title(around.step, node["list"]) if around is not None else ""
             node["title"] = title or (gettext("For each item") if node["shape"] == "round" else "")
+            if node["inside"] == flow_trees.OF_THE_FLOW:
+                node["title"] = gettext("When a step has failed for good")
             node["add"] = f"{node['inside']}:0" if node["inside"] else None
     return {
         "nodes": made.nodes,

@@ -190,10 +190,16 @@ def keep(document: dict[str, Any], before: dict[str, Any]) -> None:
     for place in flow_trees.walk(document):
         step, old = place.step, known.get(place.step["key"], {})
         _keep_words(step, old)
+        if step["kind"] == "call" and old.get("flow") == step["flow"] and old.get("version"):
+            step["version"] = old["version"]
+        if step["kind"] == "store" and "limit" in old:
+            step["limit"] = old["limit"]
         ways = {way["key"]: way for way in old.get("ways") or ()}
         for way in step.get("ways") or ():
             _keep_words(way, ways.get(way["key"], {}))
-    if before["trigger"].get("source"):
+    if before.get("environments"):
+        document["environments"] = before["environments"]
+    if before["trigger"].get("source") and "kind" not in document["trigger"]:
         document["trigger"]["source"] = before["trigger"]["source"]
 
 
@@ -232,11 +238,12 @@ def _draw(
 ) -> Response:
     view = View(session, flow, document)
     common = view.common(problem)
-    steps = view.steps()
-    every = list(_flat(steps))
+    steps, caught = view.steps(), view.caught()
+    every = list(_flat([*steps, *caught]))
     return draw(
         "flow_edit.html",
         steps=steps,
+        caught=caught,
         picker=view.picker(every, common["trigger_offers"]),
         picks=[picking.key_of(one) for one in common["trigger_offers"]],
         **common,

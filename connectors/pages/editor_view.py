@@ -12,6 +12,7 @@ from catalog import event_types
 from connectors import (
     connections,
     durations,
+    edge_forms,
     field_paths,
     flow_editing,
     flow_forms,
@@ -26,6 +27,8 @@ from connectors.errors import Unfit
 from connectors.field_paths import Offer
 from connectors.pages.pictures import title_of
 from connectors.pages.timeline import way_title
+from connectors.resting import callables
+from connectors.stores import values
 from connectors.tables import Connection, Flow
 from identity import members
 from identity.guard import principal
@@ -33,12 +36,13 @@ from identity.roles import ROLE_TITLES, ROLES
 from kernel.errors import Problem
 from kernel.web import localized
 
-_DURATIONS = ("for", "deadline", "remind")
+_DURATIONS = ("for", "deadline", "remind", "expires")
 # part of a step → the field of its form, where the two are called otherwise
 _FIELDS = {"when": "left", "action": "does", "connector": "connection"}
 _FIELDS |= {name: name for name in (
     "key", "title", "connection", "over", "item_key", "on_item_error", "for", "until",
-    "subject", "text", "deadline", "at_deadline", "remind",
+    "subject", "text", "deadline", "at_deadline", "remind", "flow", "event_type", "operation",
+    "collection", "entry", "value", "amount", "expires", "since",
 )}  # fmt: skip
 _ALWAYS = {("any", ""), ("array", ""), ("string", "")}  # what conditions, loops and texts take
 _ROW_BODIES = ("input", "mapping")
@@ -59,7 +63,10 @@ class View:
         self.sample_problem: str = ""
         self.trial = self._try()
         self.values = Values(self.trial, document)
-        self.findings = [_told(document, one) for one in flows.check(session, owner, document)]
+        self.findings = [
+            _told(document, one) for one in flows.check(session, owner, document, flow.id)
+        ]
+        self._caught: list[dict[str, Any]] = []
 
     def _try(self) -> Trial:
         owner, sees = self.flow.organization_id, principal().may("events:read")
@@ -115,22 +122,27 @@ class View:
         """
         shown: list[dict[str, Any]] = []
         top: list[dict[str, Any]] = []
+        self._caught = []
         for place in flow_trees.walk(self.document):
             is_needed = only is None or only == place.number
             step = self._step(place) if is_needed else _named_step(place)
             shown.append(step)
-            if not place.inside:
-                top.append(step)
+            if place.inside in ("", flow_trees.OF_THE_FLOW):
+                (self._caught if place.inside else top).append(step)
                 continue
             around, _, name = place.inside.partition("/")
             inner = next(one for one in shown[int(around)]["lists"] if one["name"] == name)
             inner["steps"].append(step)
         return top if only is None else shown
 
+    def caught(self) -> list[dict[str, Any]]:
+        """Return the steps of the flow's own error path, as they were last asked for."""
+        return self._caught
+
     def _step(self, place: flow_trees.Place) -> dict[str, Any]:
         step, number = place.step, place.number
         body = step.get("mapping" if step["kind"] == "map" else "input")
-        rows = mapping_rows.rows_of(body) if step["kind"] in ("map", "action") else []
+        rows = mapping_rows.rows_of(body) if step["kind"] in ("map", "action", "call") else []
         if step["kind"] == "action":
             fields = field_paths.wanted(step.get("connector"), step.get("action"))
             rows = flow_editing.rows_for(rows, fields)
@@ -149,6 +161,7 @@ class View:
             **_named_step(place),
             "rows": rows,
             "parts": flow_forms.condition_parts(step.get("when")),
+            "value_text": edge_forms.value_text(step.get("value", "")),
             "durations": {name: durations.parts(step.get(name)) for name in _DURATIONS},
             "offers": offers,
             "picks": [picking.key_of(one) for one in offers],
@@ -211,11 +224,21 @@ class View:
             "kind_words": fitting.kind_words,
             "shown_value": self._shown_value,
             "plain": plain,
+            "callables": [(one.flow_id, one.name) for one in callables.all_of(self.session, owner)],
+            "collections": [one.collection for one in values.collections(self.session, owner)],
+            "called_texts": _called_texts(self.document),
         }
 
     def _shown_value(self, offer: Offer) -> str:
         there, value = self.values.at(offer)
         return picking.shown(value) if there else ""
+
+
+def _called_texts(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a called flow is handed and gives back, as its fields show them."""
+    written = (document.get("trigger") or {}).get("input"), document.get("output")
+    shown = [mapping_rows.to_yaml(one).strip() if one is not None else "" for one in written]
+    return dict(zip(("input", "output"), shown, strict=True))
 
 
 def _named(one: trials.Choice) -> str:

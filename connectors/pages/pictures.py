@@ -7,6 +7,7 @@ from flask_babel import gettext
 
 from catalog import event_types
 from connectors import flow_trees
+from connectors.engine import flow_templates
 from connectors.flow_documents import action_of
 from connectors.pages.drawing import app_of, connector_or_none
 from kernel.errors import NotFound
@@ -26,6 +27,9 @@ _KINDS = {
     "each": "each",
     "delay": "wait",
     "approval": "wait",
+    "wait": "wait",
+    "call": "action",
+    "store": "action",
 }
 
 
@@ -36,7 +40,7 @@ def picture(
     return [trigger_box(document.get("trigger") or {})] + [
         box_of(place.step, (states or {}).get(place.number))
         for place in flow_trees.walk(document)
-        if not place.depth
+        if not place.depth and not place.inside
     ]
 
 
@@ -47,6 +51,8 @@ def trigger_box(trigger: Mapping[str, Any]) -> dict[str, Any]:
     named = event_types.lookup(None, None, event) if event else None
     known = connector.triggers.get(trigger.get("trigger") or "") if connector else None
     title = known.title if known else named.title if named else event or gettext("not chosen")
+    if trigger.get("kind") == flow_templates.CALLED:
+        title = gettext("Called by other flows")
     app = app_of(trigger.get("connector")) if connector else None
     return {
         "app": localized(app["title"]) if app else gettext("Event"),
@@ -76,6 +82,9 @@ def title_of(step: Mapping[str, Any]) -> str:
         "each": gettext("For each item of a list"),
         "delay": gettext("Wait for some time"),
         "approval": gettext("Ask for a decision"),
+        "call": gettext("Call another flow"),
+        "wait": gettext("Wait for %(event)s", event=step.get("event_type") or "…"),
+        "store": gettext("Keep in “%(collection)s”", collection=step.get("collection") or "…"),
     }
     found: str = words.get(step.get("kind", ""), step.get("key", ""))
     return found
@@ -92,6 +101,9 @@ def box_of(step: Mapping[str, Any], state: str | None = None) -> dict[str, Any]:
         "each": gettext("Loop"),
         "delay": gettext("Delay"),
         "approval": gettext("Approval"),
+        "call": gettext("Flow"),
+        "wait": gettext("Awaited event"),
+        "store": gettext("Data store"),
     }
     return {
         "app": localized(app["title"]) if app else names.get(kind or "", gettext("Action")),

@@ -15,6 +15,7 @@ from connectors import (
     item_retries,
     mapping_rows,
     masking,
+    onward,
     recovery,
     runs,
 )
@@ -25,7 +26,7 @@ from connectors.tables import Run
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
-from kernel.errors import Problem
+from kernel.errors import NotFound, Problem
 from kernel.web import page_of
 
 # What the chips of the list stand for.
@@ -75,6 +76,40 @@ def act_on_run(run_id: str, deed: str) -> Any:
         return _draw_one(run_id, problem=problem)
     said = {"retry": "retried", "cancel": "cancelled"}.get(deed, "replayed")
     return go(f"/runs/{moved.id}", done=said)
+
+
+@blueprint.post("/runs/<run_id>/from/<step_key>")
+@require("runs:replay")
+def replay_run_from(run_id: str, step_key: str) -> Any:
+    """Run the event once more from a step on; what went before is taken over."""
+    who = principal()
+    try:
+        with transaction(who.organization_id) as session:
+            run = runs.find(session, who.organization_id, run_id)
+            made = onward.replay_from(session, run, step_key, principal=who)
+            detail = {"how": "from", "step": step_key, "run": made.id}
+            audit.record(session, who, "run.replayed", run_id, detail=detail)
+    except NotFound:
+        raise
+    except Problem as problem:
+        return _draw_one(run_id, problem=problem)
+    return go(f"/runs/{made.id}", done="replayed")
+
+
+@blueprint.post("/runs/<run_id>/error-path")
+@require("runs:replay")
+def take_run_error_path(run_id: str) -> Any:
+    """Send a run that stopped down the error path of its flow."""
+    who = principal()
+    try:
+        with transaction(who.organization_id) as session:
+            onward.take_error_path(session, who.organization_id, run_id, principal=who)
+            audit.record(session, who, "run.error_path_taken", run_id)
+    except NotFound:
+        raise
+    except Problem as problem:
+        return _draw_one(run_id, problem=problem)
+    return go(f"/runs/{run_id}", done="replayed")
 
 
 @blueprint.post("/runs/<run_id>/input")

@@ -7,7 +7,7 @@ from flask_babel import gettext
 
 from connectors import flow_paths, masking, runs
 from connectors.flow_documents import Planned, Recipe
-from connectors.flow_trees import OTHERWISE
+from connectors.flow_trees import ON_ERROR, OTHERWISE
 from connectors.pages.pictures import title_of
 from connectors.tables import Step
 from kernel.web import localized
@@ -31,11 +31,17 @@ class _Timeline:
         at = first
         while at < end:
             planned = self.recipe.steps[at]
+            if at == self.recipe.on_error:
+                yield _heading(gettext("If the flow has failed for good"), depth)
             yield self._row(planned, items, depth)
             if planned.kind == "each":
                 yield from self._items(planned, items, depth + 1)
             elif planned.ways:
                 yield from self._ways(planned, items, depth + 1)
+            path = planned.on_error
+            if path is not None and planned.position < path < planned.end:
+                yield _heading(way_title(planned.settings, ON_ERROR), depth + 1)
+                yield from self.listed(path, planned.end, items, depth + 2)
             at = planned.end
 
     def _row(self, planned: Planned, items: Items, depth: int) -> dict[str, Any]:
@@ -50,6 +56,9 @@ class _Timeline:
             "depth": min(depth, 6),
             "step": step,
             "approval": self.found.approvals.get(position),
+            "called": self.found.called.get(position),
+            "may_replay": not items and planned.inside is None,
+            "went": (step.problem or {}).get("error") if step else None,
             "counts": _counts(step, self.found.run.next_step, items),
             "input": masking.show(step.input) if step else None,
             "output": masking.show(step.output) if step else None,
@@ -59,7 +68,7 @@ class _Timeline:
         inside = {
             flow_paths.items_of(position)[len(items)]
             for position in self.found.steps
-            if planned.position < flow_paths.step_of(position) < planned.end
+            if planned.position < flow_paths.step_of(position) < planned.body_end
             and flow_paths.items_of(position)[: len(items)] == items
         }
         numbers = sorted(inside)
@@ -74,10 +83,11 @@ class _Timeline:
                 yield _heading(gettext("%(count)d more items", count=hidden), depth)
                 hidden = 0
             yield _heading(gettext("Item %(number)d", number=number + 1), depth)
-            yield from self.listed(planned.position + 1, planned.end, (*items, number), depth + 1)
+            inner = planned.position + 1, planned.body_end
+            yield from self.listed(*inner, (*items, number), depth + 1)
 
     def _is_failed(self, planned: Planned, items: Items) -> bool:
-        for at in range(planned.position + 1, planned.end):
+        for at in range(planned.position + 1, planned.body_end):
             step = self.found.steps.get(flow_paths.position_at(at, items))
             if step is not None and step.state == "failed":
                 return True
@@ -114,6 +124,8 @@ def way_title(step: Mapping[str, Any], key: str) -> str:
         return str(gettext("Otherwise"))
     if key == "refused":
         return str(gettext("If it is not approved"))
+    if key == ON_ERROR:
+        return str(gettext("If it has failed for good"))
     titles = [one.get("title") for one in step.get("ways") or () if one.get("key") == key]
     return localized(titles[0]) if titles and titles[0] else key
 

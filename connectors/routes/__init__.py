@@ -1,4 +1,4 @@
-"""The JSON API of connectors, connections, polls, missing events, flows, runs and approvals."""
+"""The JSON API of connectors, connections, polls, missing events, flows, runs and so on."""
 
 from flask import Blueprint
 
@@ -16,6 +16,8 @@ from connectors.routes import (
     reconciliations,
     runs,
 )
+from connectors.stages import routes as stages
+from connectors.stores import routes as stores
 
 blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
 PARTS = (
@@ -31,6 +33,8 @@ PARTS = (
     approvals,
     incidents,
     publishing,
+    stores,
+    stages,
 )
 for part in PARTS:
     blueprint.register_blueprint(part.blueprint)

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, request
 from flask_babel import gettext
 
-from connectors import item_retries, masking, recovery, runs, schemas
+from connectors import item_retries, masking, onward, recovery, runs, schemas
 from connectors.tables import Run
 from identity import audit
 from identity.guard import principal, require
@@ -72,6 +72,32 @@ def replay_run(run_id: str, body: schemas.ReplayIn) -> Any:
         return recovery.replay_step(
             session, who.organization_id, run_id, fresh_effect=body.fresh_effect
         )
+
+
+@blueprint.post("/runs/<run_id>/replay-from")
+@require("runs:replay")
+@operation(summary="Repeat a run from a step on", body=schemas.FromStepIn, returns=schemas.RunOut)
+def replay_run_from(run_id: str, body: schemas.FromStepIn) -> Any:
+    """Make a new run that takes over what went before the step, and does the rest anew."""
+    who = principal()
+    with transaction(who.organization_id) as session:
+        run = runs.find(session, who.organization_id, run_id)
+        made = onward.replay_from(session, run, body.step, principal=who)
+        detail = {"how": "from", "step": body.step, "run": made.id}
+        audit.record(session, who, "run.replayed", run_id, detail=detail)
+        return made
+
+
+@blueprint.post("/runs/<run_id>/error-path")
+@require("runs:replay")
+@operation(summary="Send a stopped run down its error path", returns=schemas.RunOut)
+def take_run_error_path(run_id: str) -> Any:
+    """Go on as the flow says for a failure; the step that stopped is not tried again."""
+    who = principal()
+    with transaction(who.organization_id) as session:
+        made = onward.take_error_path(session, who.organization_id, run_id, principal=who)
+        audit.record(session, who, "run.error_path_taken", run_id)
+        return made
 
 
 @blueprint.post("/runs/<run_id>/input")
@@ -190,6 +216,7 @@ def _detail(found: runs.Detail) -> dict[str, Any]:
                 **{name: getattr(step, name, None) for name in schemas.StepOut.model_fields},
                 "title": found.recipe.step_at(position).title,
                 "path": found.recipe.path_of(position),
+                "called_run": found.called[position].id if position in found.called else None,
                 "input": masking.show(step.input),
                 "output": masking.show(step.output),
             }

@@ -10,6 +10,7 @@ from factories.identity import make_organization
 from factories.webhooks import make_event, row, rows
 
 from connectors import advance, claims, connections, flows, hooks, routing
+from connectors.resting import waits
 from connectors.tables import Run, Step
 from kernel.database import EVERY, transaction
 from kernel.settings import settings_override
@@ -244,6 +245,7 @@ def publish_unchecked(session, flow):
     session.add(version)
     session.flush()
     flows._listen(flow, version)
+    waits.listen(session, flow.organization_id, flow.id, version.document)
     flow.state, flow.draft = "active", None
     session.add(flow)
     session.flush()

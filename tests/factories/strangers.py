@@ -18,6 +18,7 @@ from connectors import approval_addresses, polls
 from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
 from connectors.publishing import archives
 from connectors.publishing.tables import ConnectorEdition
+from connectors.stores import values
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -298,6 +299,9 @@ def _make_flows(session, made: Neighbour) -> None:
         deadline_at=MOMENT + timedelta(days=3650),
     )
     session.add(asked)
+    given = {"operation": "put", "collection": "customers", "entry": WORD, "value": {"name": WORD}}
+    values.do(session, owner, given, run.id)
+    kept = values.find(session, owner, "customers", WORD)
     made.secrets.append(password)
     incident = Incident(
         organization_id=owner,
@@ -322,6 +326,9 @@ def _make_flows(session, made: Neighbour) -> None:
     session.add_all([incident, repair, IncidentRound(organization_id=owner, id=owner)])
     run.incident_id = incident.id
     made.ids |= {
+        "collection": ["customers"],
+        "value_id": [kept.id],
+        "step_key": ["erp"],
         "incident_id": [incident.id],
         "repair_id": [repair.id],
         "connection_id": [shop.id, erp.id, chat.id],

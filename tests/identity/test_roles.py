@@ -8,7 +8,7 @@ EVERYDAY = "organization:read members:read installations:read approvals:decide"
 WIRING = """flows:read flows:write flows:run runs:read runs:replay connections:read
 connections:write assistants:call sources:read sources:write events:read events:send events:replay
 endpoints:read endpoints:write
-deliveries:read deliveries:replay event_types:read event_types:write"""
+deliveries:read deliveries:replay event_types:read event_types:write stores:read stores:write"""
 ALL = f"""{EVERYDAY} {WIRING} organization:write members:write api_keys:read api_keys:write
 audit:read apps:install orders:write data:keep data:export data:erase"""
 MATRIX = {

@@ -31,6 +31,7 @@ NO_PAGES = {
     "/bulk-replays/<bulk_replay_id>/live": "a part of the bulk replay's page",
     "/rollouts/<rollout_id>/progress": "a part of the rollout's page",
     "/runs/<run_id>/live": "a part of the run's page",
+    "/stores/<collection>/csv": "a file",
     "/connections/<connection_id>/lookups/<lookup_key>": "a part of the editor's form",
     "/recovery/<incident_id>/live": "a part of the incident's page",
     "/vendor/connectors/<edition_id>/live": "a part of the version's page",
