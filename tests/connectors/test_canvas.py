@@ -249,6 +249,18 @@ def test_a_form_about_a_branch_keeps_what_stands_in_its_ways():
     assert made["steps"][0]["else"] == [inside]
 
 
+def test_an_error_path_is_kept_changed_and_given_up():
+    sorry = {"key": "sorry", "kind": "map", "mapping": {"a": "b"}}
+    document = {"trigger": {"event": "order.paid"}, "steps": [
+        {"key": "erp", "kind": "action", "connector": "demo-erp", "action": "find_customer",
+         "input": {}, "on_error": {"then": "end", "steps": [sorry]}}]}  # fmt: skip
+    form = {"s0.kind": "action", "s0.key": "erp", "s0.does": "demo-erp|find_customer"}
+    kept = one_step.put(document, "0", {**form, "s0.on_error": "continue"}, {})
+    assert kept["steps"][0]["on_error"] == {"then": "continue", "steps": [sorry]}
+    given_up = one_step.put(document, "0", {**form, "s0.on_error": ""}, {})
+    assert "on_error" not in given_up["steps"][0]
+
+
 def test_what_is_sure_is_taken_over_and_what_is_filled_stays(browser):
     document = draft(browser)
     erp = document["steps"][1]
