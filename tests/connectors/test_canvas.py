@@ -421,9 +421,13 @@ def test_every_unfinished_draft_can_be_looked_at(session, seed):
             for name in ("when", "over", "until", "subject"):
                 if name in step:
                     step[name] = chance.choice(WORDS)
+            more = sorted(set(step) - {"key", "kind"})
+            if more and chance.random() < 0.3:
+                del step[chance.choice(more)]
         found = trials.try_on(session, shop.organization_id, document, {"data": ORDER})
+        assert found.say is None or found.say != trials._BROKE, document
         assert {one.state for one in found.steps.values()} <= set(trials.STATES)
-        assert len(found.steps) == len(flow_trees.walk(document))
+        assert len(found.steps) in (0, len(flow_trees.walk(document)))
         assert layout.picture(document).nodes
 
 
