@@ -1,19 +1,30 @@
 """Testing a connection: one cheap call that proves the credentials, outside any transaction."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import Session
 
 from connectors import connections, masking, tokens
+from connectors.budgets import taking
 from connectors.connections import Open
 from connectors.engine import answers, requests
 from connectors.engine.answers import Answer
+from connectors.health import counts
 from connectors.tables import Connection
 from kernel import clock, http
 from kernel.database import reading, transaction
 
 STEP = "test"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a test found: what is wrong, if anything, and whose account it is, if the app told."""
+
+    problem: Mapping[str, Any] | None = None
+    account: Mapping[str, str] | None = None
 
 
 def test(organization_id: str, connection_id: str) -> Connection:
@@ -26,11 +37,13 @@ def test(organization_id: str, connection_id: str) -> Connection:
         opened = connections.open_connection(
             connections.find(session, organization_id, connection_id)
         )
-    problem = None if opened.connection.state == "revoked" else _try(opened)
+    tried = Tried() if opened.connection.state == "revoked" else attempt(opened)
     with transaction(organization_id) as session:
         connection = connections.find(session, organization_id, connection_id)
         if connection.state != "revoked":
-            connections.record_check(session, connection, problem, clock.now())
+            connections.record_check(session, connection, tried.problem, clock.now())
+            if connection.account is None and tried.account:
+                connection.account = dict(tried.account)
         return connection
 
 
@@ -39,33 +52,50 @@ def has_test(connection: Connection) -> bool:
     return STEP in connections.open_connection(connection).connector.lifecycle
 
 
-def _try(opened: Open) -> Mapping[str, Any] | None:
+def attempt(opened: Open) -> Tried:
+    """Call the app as a connection would, and write nothing down but a token it may bring."""
     ready = tokens.ensure(opened)
     if isinstance(ready, tokens.NoToken):
-        return _problem(ready.answer, ready.secrets)
+        return Tried(problem_of(ready.answer, ready.secrets))
     if STEP not in ready.connector.lifecycle:
-        return None
-    answer = _call(ready)
-    if isinstance(answer, Answer) and answer.kind == "reauth" and tokens.has_token(ready):
+        return Tried()
+    answer = call(ready)
+    if answer.kind == "reauth" and tokens.has_token(ready):
         renewed = tokens.ensure(ready, stale=True)
         if isinstance(renewed, tokens.NoToken):
-            return _problem(renewed.answer, renewed.secrets)
+            return Tried(problem_of(renewed.answer, renewed.secrets))
         ready = renewed
-        answer = _call(ready)
-    return _problem(answer, ready.secrets)
+        answer = call(ready)
+    return Tried(problem_of(answer, ready.secrets), account_in(answer))
 
 
-def _call(ready: Open) -> Answer:
+def account_in(answer: Answer) -> dict[str, str] | None:
+    """Return whose account a good answer names, {id, name}."""
+    said = answer.output.get("account") if isinstance(answer.output, dict) else None
+    if answer.kind != "ok" or not isinstance(said, str | int) or isinstance(said, bool):
+        return None
+    text = str(said)[:200]
+    return {"id": text, "name": text} if text else None
+
+
+def call(ready: Open, *, is_counted: bool = True) -> Answer:
+    """Make the call that proves the credentials, as far as the manifest has one."""
     try:
         request = requests.build_lifecycle(
             ready.connector, STEP, ready.values, {"organization": {}, "installation": {}}
         )
     except requests.CannotBuild as cannot:
         return Answer(kind="fail", cause=cannot.cause, say=cannot.say)
-    return answers.read_lifecycle(ready.connector, STEP, http.send(request))
+    taking.charge(ready, waits=False)
+    outcome = http.send(request)
+    answer = answers.read_lifecycle(ready.connector, STEP, outcome)
+    if is_counted:
+        counts.note(ready, answer, outcome)
+    return answer
 
 
-def _problem(answer: Answer, secrets: tuple[str, ...]) -> Mapping[str, Any] | None:
+def problem_of(answer: Answer, secrets: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """Say what an answer means for a connection, None when it is good."""
     if answer.kind == "ok":
         return None
     cause = "auth" if answer.kind == "reauth" else answer.cause

@@ -9,12 +9,13 @@ from typing import Any, cast
 from sqlalchemy import case, select, update
 from sqlmodel import Session, col
 
-from connectors import credentials, flow_documents, names, order_lanes
+from connectors import connection_uses, credentials, names, order_lanes
 from connectors.engine import loader
 from connectors.engine.connector import Auth, ConnectionValues, Connector
 from connectors.errors import InUse, Unfit, finding
+from connectors.health import expiries
 from connectors.publishing import shelf
-from connectors.tables import CONNECTION, RECONCILIATION, Connection, Flow, FlowVersion, Run
+from connectors.tables import CONNECTION, RECONCILIATION, Connection, Run
 from kernel import documents, ids, log, queue, tenancy, vault
 from kernel.columns import one_of
 from kernel.database import store_now
@@ -37,7 +38,7 @@ class Open:
     @property
     def is_usable(self) -> bool:
         """Tell whether calls may go out through it."""
-        return self.connection.state == "ready"
+        return self.connection.state == "ready" and self.connection.paused_at is None
 
 
 def create(
@@ -181,8 +182,8 @@ def change_credentials(
         raise Unfit(findings)
     connection.auth = way.id if way else None
     connection.settings = chosen
-    _store_fields(connection, way, given)
     forget_token(connection)
+    _store_fields(connection, way, given)
     return make_ready(session, connection)
 
 
@@ -217,6 +218,8 @@ def forget_token(connection: Connection) -> None:
     connection.token_sealed = connection.consent_sealed = None
     connection.token_expires_at = connection.token_renew_at = None
     connection.grant_expires_at = connection.account = None
+    connection.refresh_at = connection.refresh_failed_at = None
+    connection.refresh_failures = 0
 
 
 def make_ready(session: Session, connection: Connection) -> int:
@@ -281,55 +284,32 @@ def rename(session: Session, organization_id: str, connection_id: str, name: str
     return connection
 
 
-def flows_using(session: Session, organization_id: str, connection_id: str) -> list[Flow]:
-    """List the flows whose draft or published version names the connection."""
-    named = _connections_by_flow(session, organization_id)
-    wanted = [flow_id for flow_id, found in named.items() if connection_id in found]
-    statement = Flow.of(organization_id).where(col(Flow.id).in_(wanted))
-    return list(session.execute(statement.order_by(col(Flow.id))).scalars())
+def note_end(
+    session: Session, organization_id: str, connection_id: str, at: datetime | None
+) -> Connection:
+    """Write down when a key ends, as a person has read it in the app; None: it does not."""
+    connection = find(session, organization_id, connection_id)
+    connection.credentials_end_at = at
+    settle_ends(connection)
+    session.add(connection)
+    return connection
 
 
-def _connections_by_flow(session: Session, organization_id: str) -> dict[str, set[str]]:
-    drafts = select(col(Flow.id), col(Flow.draft)).where(
-        col(Flow.organization_id) == organization_id, col(Flow.deleted_at).is_(None)
-    )
-    named = {
-        flow_id: set(flow_documents.connections_in(draft or {}))
-        for flow_id, draft in session.execute(drafts)
-    }
-    published = (
-        select(col(FlowVersion.flow_id), col(FlowVersion.document))
-        .join(
-            Flow,
-            (col(Flow.organization_id) == col(FlowVersion.organization_id))
-            & (col(Flow.id) == col(FlowVersion.flow_id))
-            & (col(Flow.published_version) == col(FlowVersion.number)),
-        )
-        .where(col(FlowVersion.organization_id) == organization_id)
-    )
-    for flow_id, document in session.execute(published):
-        if flow_id in named:
-            named[flow_id].update(flow_documents.connections_in(document))
-    return named
+def settle_ends(connection: Connection) -> None:
+    """Note anew what of a connection ends first."""
+    opened = open_connection(connection)
+    way = opened.connector.auth_by_id(connection.auth)
+    expiries.settle(connection, way, opened.values.fields)
 
 
-def use_counts(session: Session, organization_id: str) -> dict[str, int]:
-    """Count, for each connection, the flows that are not deleted and name it."""
-    counted: dict[str, int] = {}
-    for named in _connections_by_flow(session, organization_id).values():
-        for connection_id in named:
-            counted[connection_id] = counted.get(connection_id, 0) + 1
-    return counted
-
-
-def revoke(
+def check_unused(
     session: Session, organization_id: str, connection_id: str, *, force: bool = False
 ) -> Connection:
-    """Forget a connection's secrets for good; refused while active flows use it, unless forced."""
+    """Return a connection that no active flow uses, or any if forced; raises InUse."""
     connection = find(session, organization_id, connection_id)
     users = [
         flow
-        for flow in flows_using(session, organization_id, connection_id)
+        for flow in connection_uses.flows_using(session, organization_id, connection_id)
         if flow.state == "active"
     ]
     if users and not force:
@@ -338,10 +318,19 @@ def revoke(
             N_("Pause them or give them another connection first; nothing was changed."),
             names=", ".join(flow.name for flow in users[:5]),
         )
+    return connection
+
+
+def revoke(
+    session: Session, organization_id: str, connection_id: str, *, force: bool = False
+) -> Connection:
+    """Forget a connection's secrets for good; refused while active flows use it, unless forced."""
+    connection = check_unused(session, organization_id, connection_id, force=force)
     connection.state, connection.problem = "revoked", None
     connection.fields_sealed = None
     forget_token(connection)
-    connection.public_fields = {}
+    connection.public_fields, connection.credentials_end_at = {}, None
+    expiries.settle(connection, None, {})
     session.add(connection)
     return connection
 
@@ -372,6 +361,7 @@ def _store_fields(connection: Connection, way: Auth | None, given: Mapping[str, 
         name: value for name, value in given.items() if name in known and known[name].is_secret
     }
     connection.fields_sealed = seal(connection, "fields_sealed", secret) if secret else None
+    expiries.settle(connection, way, given)
 
 
 def seal(connection: Connection, column: str, value: Mapping[str, Any]) -> str:

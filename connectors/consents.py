@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from connectors import connections, masking, tokens
 from connectors.connections import Open
-from connectors.engine import consent, grants, requests
+from connectors.engine import consent, grants, requests, templates
 from connectors.engine.auth import CannotBuild
 from connectors.engine.check_auth import CONSENT
 from connectors.engine.connector import Auth
@@ -117,6 +117,25 @@ def take(session: Session, who: Visitor, state: str) -> Begun:
     return Begun(opened, way, str(kept["verifier"]))
 
 
+def check_issuer(begun: Begun, said: str | None) -> None:
+    """Refuse an answer of another app than the one the browser was sent to (RFC 9207).
+
+    For apps that say who they are; raises Forbidden, and the code is not used.
+    """
+    assert begun.way.authorize is not None
+    stated = begun.way.authorize.issuer
+    if stated is None:
+        return
+    values = begun.opened.values
+    given = {"field": values.fields, "settings": values.settings}
+    wanted = templates.parse(stated, frozenset(given)).write(given, str)
+    if not hmac.compare_digest(wanted.encode(), (said or "").encode("utf-8", "replace")):
+        raise Forbidden(
+            N_("The answer came from another app than the one you were sent to"),
+            N_("Nothing was changed. Open the connection and choose “Sign in at the app” again."),
+        )
+
+
 def _is_same(kept: Mapping[str, Any], who: Visitor, state: str) -> bool:
     return (
         hmac.compare_digest(str(kept["state"]).encode(), state.encode("utf-8", "replace"))
@@ -125,14 +144,32 @@ def _is_same(kept: Mapping[str, Any], who: Visitor, state: str) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Brought:
+    """What a consent brought: a token, and whose account it is as far as the app told."""
+
+    granted: Granted
+    account: dict[str, str] | None
+
+
+def redeem(begun: Begun, code: str) -> Brought | tokens.NoToken:
+    """Turn a code into a token without keeping it. Calls the app: outside a transaction."""
+    kept = {"code": code, "redirect_uri": callback_address(), "verifier": begun.verifier}
+    found = tokens.fetch(begun.opened, begun.way.steps, kept)
+    if isinstance(found, tokens.NoToken):
+        return found
+    texts = {name: text for name, text in found.texts.items() if name not in CONSENT}
+    granted = Granted(texts, found.ends_at, found.grant_ends_at)
+    return Brought(granted, _account(begun, granted))
+
+
 def finish(who: Visitor, begun: Begun, code: str) -> Say | None:
     """Turn a code into a token and keep it; return why not, in words, when the app refuses.
 
     Calls the app: outside a transaction.
     """
     row = begun.opened.connection
-    kept = {"code": code, "redirect_uri": callback_address(), "verifier": begun.verifier}
-    found = tokens.fetch(begun.opened, begun.way.steps, kept)
+    found = redeem(begun, code)
     if isinstance(found, tokens.NoToken):
         words = dict(found.answer.say or {})
         detail = masking.keep(found.answer.detail, found.secrets) or None
@@ -141,12 +178,9 @@ def finish(who: Visitor, begun: Begun, code: str) -> Say | None:
             connection = connections.find(session, who.organization_id, row.id)
             connections.record_check(session, connection, problem, clock.now())
         return words
-    texts = {name: text for name, text in found.texts.items() if name not in CONSENT}
-    granted = Granted(texts, found.ends_at, found.grant_ends_at)
-    account = _account(begun, granted)
     with transaction(who.organization_id) as session:
         connection = connections.find(session, who.organization_id, row.id)
-        keep(session, connection, begun.way, granted, account)
+        keep(session, connection, begun.way, found.granted, found.account)
     return None
 
 
@@ -165,6 +199,7 @@ def keep(
         connection.grant_expires_at = None if way.refresh else granted.ends_at
     connection.account = dict(account) if account else None
     connection.checked_at = clock.now()
+    connections.settle_ends(connection)
     connections.make_ready(session, connection)
 
 

@@ -25,11 +25,14 @@ from connectors.completing import completions, planning, turns
 from connectors.completing import pages as completing
 from connectors.drifting import drifts, watching
 from connectors.engine import loader
+from connectors.health import counts, expiries, refreshing_threads
 from connectors.incidents import repairs, rounds
 from connectors.pages import reconciliations as missing_events
+from connectors.pages import source_ties
 from connectors.publishing import checks, shelf
 from connectors.resting import waits
 from connectors.stores import values
+from connectors.subscriptions import threads
 from identity import audit, suspensions
 from kernel import queue
 from kernel.errors import N_
@@ -47,8 +50,13 @@ audit.name_actions(
         "connection.consent_begun": N_("went to sign in at an app"),
         "connection.consent_given": N_("came back from signing in at an app"),
         "connection.revoked": N_("disconnected an app"),
+        "connection.paused": N_("paused a connection"),
+        "connection.resumed": N_("resumed a connection"),
         "connection.given": N_("said what AI assistants may do in an app"),
         "assistant.called": N_("used an app as an AI assistant"),
+        "webhook.ordered": N_("let the hub order an app's webhook"),
+        "webhook.ended": N_("let the hub end an app's webhook"),
+        "webhook.looked": N_("looked whether an app's webhook is there"),
         "connection.drifts_seen": N_("looked at how an app departs from its connector"),
         "completion.retried": N_("fetched an event's content again"),
         "poll.started": N_("let the hub ask an app for what is new"),
@@ -98,6 +106,10 @@ audit.name_actions(
 
 _SWEEPS = (
     ("connectors.absence", absence.sweep),
+    ("connectors.counts", counts.sweep),
+    ("connectors.expiries", expiries.sweep),
+    ("connectors.refreshing", refreshing_threads.sweep),
+    ("connectors.subscriptions", threads.sweep),
     ("connectors.approvals", approvals.sweep),
     ("connectors.waits", waits.sweep),
     ("connectors.stores", values.sweep),
@@ -135,12 +147,18 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
             workers.HOLDERS.append(release)
     if triggers_in.offers not in known_senders.MORE:
         known_senders.MORE.append(triggers_in.offers)
-    if missing_events.card not in source_pages.CARDS:
-        source_pages.CARDS.append(missing_events.card)
+    _add_cards()
     known = {sweep.name for sweep in queue.SWEEPS}
     queue.SWEEPS += [queue.Sweep(*one) for one in _SWEEPS if one[0] not in known]
     if shelf.find not in loader.SHELVES:
         loader.SHELVES.append(shelf.find)
+
+
+def _add_cards() -> None:
+    """Put our cards on the page of a source."""
+    for card in (source_ties.card, missing_events.card):
+        if card not in source_pages.CARDS:
+            source_pages.CARDS.append(card)
 
 
 def _install_completing() -> None:

@@ -15,9 +15,11 @@ from functools import partial
 
 from connectors import asking, parted, tokens
 from connectors.asking import IN_FLIGHT
+from connectors.budgets import pacing
 from connectors.connections import Open
 from connectors.drifting import watching
 from connectors.engine import answers, requests
+from connectors.health import counts, pausing
 from connectors.landings import Landing
 from connectors.stepping import Call
 from kernel import http, log
@@ -146,6 +148,7 @@ def is_light(lane: Lane) -> bool:
         and len(calls) <= IN_FLIGHT
         and not tokens.has_token(connection)
         and not connection.connector.finds
+        and not pacing.has_budgets(connection)
         and not any(parted.is_in_parts(call) for call in calls)
     )
 
@@ -207,6 +210,10 @@ def _carry(
     if connection is None or connection.connection.state == "revoked":
         land([Landing(call, cause="config", say=_GONE) for call in calls])
         return
+    if connection.connection.paused_at is not None:
+        wait = pausing.LOOK_SECONDS
+        land([Landing(one, cause="paused", say=pausing.PAUSED, wait_seconds=wait) for one in calls])
+        return
     if not connection.is_usable:
         problem = connection.connection.problem or {}
         words = problem.get("say") or _NEEDS_ATTENTION
@@ -234,6 +241,8 @@ def _carry(
 
 def _without_token(call: Call, connection: Open, lost: tokens.NoToken) -> Landing:
     answer = lost.answer
+    if lost.wait is not None:
+        return pacing.held(call, lost.wait)
     if answer.kind == "retry" and not lost.is_busy:
         # each run climbs its own ladder, so that one whose token never comes stops some day
         after = answers.retry_after(connection.connector, call.moving.attempt_count + 1)
@@ -256,16 +265,30 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landin
         size = _slice.get(lane, IN_FLIGHT)
         part = built[at : at + size]
         at += len(part)
-        if ready.connector.finds:
-            part, landed = asking.ask_first(ready, part)
-            if landed:
-                yield landed
-        started = time.monotonic()
-        outcomes = http.send_all([request for _, request in part], limit=IN_FLIGHT)
-        _learn(lane, size, (time.monotonic() - started) * IN_FLIGHT / max(len(part), IN_FLIGHT))
-        yield _read(ready, part, outcomes)
+        with pacing.paced(ready, part) as (going, held, limit):
+            if held:
+                yield held
+            yield from _send_part(lane, ready, going, size, limit)
     if at < len(built):
         yield [Landing(call) for call, _ in built[at:]]
+
+
+def _send_part(
+    lane: str, ready: Open, part: list[tuple[Call, http.Request]], size: int, limit: int
+) -> Iterator[list[Landing]]:
+    """Send calls that may go now; gives their landings."""
+    if ready.connector.finds and part:
+        part, landed = asking.ask_first(ready, part)
+        if landed:
+            yield landed
+    if not part:
+        return
+    started = time.monotonic()
+    outcomes = http.send_all([request for _, request in part], limit=limit)
+    _learn(lane, size, (time.monotonic() - started) * limit / max(len(part), limit))
+    landings = _read(ready, part, outcomes)
+    pacing.heed(ready, landings)
+    yield landings
 
 
 def _build(
@@ -305,6 +328,7 @@ def _read(
         action_key, attempt_no = call.step.action or "", call.moving.attempt_count + 1
         answer = answers.read(ready.connector, action_key, outcome, attempt_no=attempt_no)
         watching.answer(ready, action_key, answer)
+        counts.note(ready, answer, outcome)
         landed.append(Landing(call, answer, outcome, ready.secrets))
     return landed
 

@@ -163,6 +163,13 @@ class Moving:
         self.wait_seconds = max(0.0, seconds)
         self.attempt_count = self.crash_count = 0
 
+    def hold(self, cause: str, say: Say, seconds: float) -> None:
+        """Rest before a call that was not made; it is no attempt, and none made before is lost."""
+        self.state, self.cause, self.say, self.detail = "waiting", cause, say, None
+        self.wait_seconds = max(0.0, seconds)
+        note = self.note()
+        note.state = "waiting"
+
     def finish(self, state: str, cause: str | None = None, say: Say | None = None) -> None:
         """Bring the run to an end."""
         if self.went_wrong and cause is None:

@@ -6,11 +6,13 @@ What came so far stays with the step (stepping.PARTS): another worker goes on fr
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from connectors.budgets import pacing
 from connectors.connections import Open
 from connectors.engine import parts, requests
 from connectors.engine.connector import Action, Connector
 from connectors.engine.findings import EngineError
 from connectors.flow_documents import action_of
+from connectors.health import counts
 from connectors.landings import Landing
 from connectors.stepping import Call
 from kernel import http
@@ -44,10 +46,11 @@ def carry(ready: Open, calls: Sequence[Call], send: Sender) -> Iterator[list[Lan
                 landed.append(start)
             else:
                 built.append((call, action, start))
-        outcomes = send([request for _, _, request in built])
         going = []
-        for (call, action, _), outcome in zip(built, outcomes, strict=True):
+        for call, action, outcome in _sent(ready, built, send, landed):
             landing = _read(ready, action, call, outcome)
+            if landing.answer is not None:
+                counts.note(ready, landing.answer, outcome)
             has_time = time.monotonic() - began < STRETCH_SECONDS and action.is_idempotent
             goes_on = landing.answer is not None and landing.answer.kind == parts.MORE and has_time
             if goes_on:
@@ -56,6 +59,28 @@ def carry(ready: Open, calls: Sequence[Call], send: Sender) -> Iterator[list[Lan
                 landed.append(landing)
         if landed:
             yield landed
+
+
+def _sent(
+    ready: Open,
+    built: Sequence[tuple[Call, Action, http.Request]],
+    send: Sender,
+    landed: list[Landing],
+) -> list[tuple[Call, Action, http.Response | http.Failure]]:
+    """Send what the app's budgets let go now; the others land as waiting, with what they have."""
+    if not built:
+        return []
+    with pacing.paced(ready, [(call, request) for call, _, request in built]) as (may, held, limit):
+        landed += held
+        wanted = [request for _, request in may]
+        outcomes = [
+            one for at in range(0, len(wanted), limit) for one in send(wanted[at : at + limit])
+        ]
+    actions = {id(call): action for call, action, _ in built}
+    pacing.heed_outcomes(ready, outcomes)
+    return [
+        (call, actions[id(call)], outcome) for (call, _), outcome in zip(may, outcomes, strict=True)
+    ]
 
 
 def _start(ready: Open, connector: Connector, action: Action, call: Call) -> http.Request | Landing:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlmodel import Session
 
 from connectors import connections, masking, reconcile_records, reconciliations, tokens
+from connectors.budgets import taking
 from connectors.connections import Open
 from connectors.engine import listings, reconcile, requests
 from connectors.engine.answers import Answer
@@ -45,7 +46,7 @@ def take(turn: Turn) -> None:
         write(partial(reconcile_records.forget, turn=turn), organization_id)
         return
     looking = Looking.at(turn.row, ground.plan, turn.now)
-    if ground.source.is_paused:
+    if ground.source.is_paused or ground.opened.connection.paused_at is not None:
         looking.after_seconds = int(reconciliations.interval_of(turn.row).total_seconds())
     elif not ground.opened.is_usable:
         looking.stop(UNUSABLE, "auth")
@@ -113,6 +114,10 @@ class _Worker:
         self, build: Callable[[Open], http.Request], read: Callable[..., Answer]
     ) -> Answer | None:
         """Make one call; an answer that is no success is told to the Looking."""
+        wait = taking.charge(self.opened)
+        if wait is not None:
+            self.looking.after_seconds = max(1, round(wait.seconds + 0.5))
+            return None
         self.calls -= 1
         attempt_no = min(self.turn.row.failure_count + 1, len(self._ladder))
         try:

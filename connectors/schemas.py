@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Words = dict[str, str]
@@ -109,6 +109,10 @@ class ConnectionPatch(Strict):
     assistant_access: Literal["none", "read", "ask", "act"] | None = Field(
         default=None, description="What AI assistants may do over it."
     )
+    credentials_end_at: AwareDatetime | None = Field(
+        default=None,
+        description="When the key ends, where the app does not tell.",
+    )
 
 
 class ConnectionOut(BaseModel):
@@ -130,6 +134,10 @@ class ConnectionOut(BaseModel):
     grant_expires_at: datetime | None = Field(
         default=None, description="When a person has to sign in at the app again, if it said so."
     )
+    ends_at: datetime | None = Field(default=None, description="The soonest that needs a person.")
+    ends_what: str | None = Field(default=None, description="consent | token | certificate | …")
+    credentials_end_at: datetime | None = None
+    paused_at: datetime | None = None
     installation_id: str | None
     assistant_access: str
     environment: str = Field(default="live", description="live or test")

@@ -233,6 +233,13 @@ def succeed(moving: Moving, note: Note, output: Any) -> None:
     moving.go_on()
 
 
+def hold(call: Call, cause: str, say: Say, seconds: float, secrets: tuple[str, ...] = ()) -> None:
+    """Let a call wait that was not made; what an action in parts has so far is kept."""
+    call.moving.hold(cause, say, seconds)
+    if call.progress is not None:
+        call.note.output = masking.keep({PARTS: call.progress}, secrets)
+
+
 def take_answer(
     call: Call, answer: Answer, outcome: Response | Failure, secrets: tuple[str, ...]
 ) -> None:

@@ -23,6 +23,8 @@ class Connection(Owned, table=True):
     __table_args__ = (
         Index("ix_connection_connector", "organization_id", "connector_key"),
         Index("ix_connection_installation", "organization_id", "installation_id"),
+        partial("ix_connection_refresh", "refresh_at", where="refresh_at IS NOT NULL"),
+        partial("ix_connection_ends", "organization_id", "ends_at", where="ends_at IS NOT NULL"),
     )
 
     connector_key: str
@@ -48,6 +50,17 @@ class Connection(Owned, table=True):
     checked_at: datetime | None = Field(default=None, sa_type=Moment)
     installation_id: str | None = None
     assistant_access: str = "none"  # none | read | ask | act
+    paused_at: datetime | None = Field(default=None, sa_type=Moment)  # by a person
+    # When a key or certificate ends, as a person told; the soonest end that needs a person, and
+    # what ends then; how many days before it somebody was last told.
+    credentials_end_at: datetime | None = Field(default=None, sa_type=Moment)
+    ends_at: datetime | None = Field(default=None, sa_type=Moment)
+    ends_what: str | None = None  # consent | token | certificate | credentials
+    warned_days: int | None = None
+    # Renewing a consent's token ahead of time, so that it does not die of not being used.
+    refresh_at: datetime | None = Field(default=None, sa_type=Moment)
+    refresh_failures: int = 0
+    refresh_failed_at: datetime | None = Field(default=None, sa_type=Moment)  # the first in a row
     environment: str = "live"  # live | test
 
 
@@ -202,6 +215,7 @@ class Run(Owned, table=True):
     crash_count: int = 0
     # data | auth | config | down | limit | unknown | quarantined | filtered | refused | error_path
     # (it went one) | not_come; delay | approval | wait | call: what one that waits rests at
+    # budget | paused: why its call waits
     cause: str | None = None
     say: dict[str, Any] | None = Field(default=None, sa_type=Document)
     detail: str | None = None

@@ -4,11 +4,12 @@ Runs outside transactions. The lease is a column of the connection; whoever take
 row again first, because somebody may just have brought a fresh token.
 """
 
+import math
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,10 +18,13 @@ from sqlalchemy import or_, update
 from sqlmodel import Session, col
 
 from connectors import connections
+from connectors.budgets import taking
+from connectors.budgets.taking import Wait
 from connectors.connections import Open
 from connectors.engine import grants, requests
 from connectors.engine.answers import Answer
 from connectors.engine.auth import CannotBuild
+from connectors.engine.call_budgets import TOKEN
 from connectors.engine.connector import Auth, TokenStep
 from connectors.engine.grants import Granted
 from connectors.tables import Connection
@@ -43,6 +47,7 @@ class NoToken:
     answer: Answer
     outcome: http.Response | http.Failure
     secrets: tuple[str, ...]
+    wait: Wait | None = None  # the app lets nobody ask for tokens so often
 
     @property
     def is_busy(self) -> bool:
@@ -128,6 +133,9 @@ def fetch(
         except CannotBuild as cannot:
             return _lost(connection, Answer("fail", cause=cannot.cause, say=cannot.say))
         assert request is not None
+        wait = taking.charge(connection, TOKEN)
+        if wait is not None:
+            return _held(connection, wait)
         outcome = http.send(request)
         answer = grants.read(connection.connector, step, outcome, is_refresh=is_refresh)
         if answer.kind != "ok":
@@ -156,7 +164,18 @@ def values_of(connection: Connection, way: Auth, granted: Granted) -> dict[str, 
     }
     if granted.grant_ends_at is not None:
         values["grant_expires_at"] = granted.grant_ends_at
+    if way.authorize is not None:
+        # what nobody uses is renewed all the same, before the app forgets it
+        alive = timedelta(hours=way.keepalive_hours)
+        values["refresh_at"] = now + alive if way.refresh else None
+        values |= {"refresh_failures": 0, "refresh_failed_at": None}
     return values
+
+
+def _held(connection: Open, wait: Wait) -> NoToken:
+    seconds = math.ceil(wait.seconds)
+    answer = Answer("retry", after_seconds=seconds, cause="limit", say=wait.say)
+    return replace(_lost(connection, answer), wait=wait)
 
 
 def _lost(connection: Open, answer: Answer) -> NoToken:
@@ -204,6 +223,9 @@ def _store(session: Session, connection: Open, owner: str, granted: Granted) -> 
             token_lease_until=None,
         )
     )
+    if granted.grant_ends_at is not None:
+        row = connection.connection
+        connections.settle_ends(connections.find(session, row.organization_id, row.id))
 
 
 def _one(connection: Open) -> Any:

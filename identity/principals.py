@@ -1,4 +1,4 @@
-"""Who acts now: a member at a browser, an API key, or a subscriber in a portal."""
+"""Who acts now: a member at a browser, an API key, a subscriber in a portal, a link's guest."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +12,7 @@ class Principal:
     user_id: str | None
     member_id: str | None
     role: str
-    kind: Literal["member", "api_key", "subscriber"]
+    kind: Literal["member", "api_key", "subscriber", "guest"]
     permissions: frozenset[str]
     name: str = ""
     email: str = ""
@@ -23,6 +23,7 @@ class Principal:
     session_id: str | None = None
     api_key_id: str | None = None
     subscriber_id: str | None = None
+    link_id: str | None = None  # of a guest: what let them in
     address: str | None = field(default=None, compare=False)
 
     def may(self, permission: str) -> bool:
@@ -32,7 +33,11 @@ class Principal:
     @property
     def actor_id(self) -> str | None:
         """Names the key, the subscriber or the person, for the audit trail."""
-        named = {"api_key": self.api_key_id, "subscriber": self.subscriber_id}
+        named = {
+            "api_key": self.api_key_id,
+            "subscriber": self.subscriber_id,
+            "guest": self.link_id,
+        }
         return named.get(self.kind, self.user_id)
 
 

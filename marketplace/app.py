@@ -8,17 +8,21 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import catalog.pages
 import catalog.routes
 import catalog.tables
+import connectors.budgets.tables
 import connectors.completing.tables
 import connectors.drifting.tables
+import connectors.health.tables
 import connectors.hooks
 import connectors.incidents.tables
 import connectors.lookups.tables
 import connectors.pages
 import connectors.publishing.tables
+import connectors.reconnecting.tables
 import connectors.resting.tables
 import connectors.routes
 import connectors.stages.tables
 import connectors.stores.tables
+import connectors.subscriptions.tables
 import connectors.tables
 import identity.guard
 import identity.hooks
@@ -51,6 +55,10 @@ TABLES = (
     webhooks.tables,
     webhooks.keeping.tables,
     connectors.tables,
+    connectors.budgets.tables,
+    connectors.health.tables,
+    connectors.reconnecting.tables,
+    connectors.subscriptions.tables,
     connectors.resting.tables,
     connectors.stages.tables,
     connectors.stores.tables,

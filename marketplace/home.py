@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 from catalog.tables import Bundle, Listing, Release, Vendor
 from connectors import approvals
 from connectors.engine import loader
+from connectors.health import expiries
 from connectors.judges import judge_of
 from connectors.tables import Connection, Flow, Run
 from identity.principals import Principal
@@ -127,6 +128,17 @@ def _troubled_connections(session: Session, who: Principal) -> int:
     return _count(session, Connection, mine, col(Connection.state) == "needs_attention")
 
 
+def _ending_connections(session: Session, who: Principal) -> int:
+    until = clock.now() + timedelta(days=expiries.WARN_DAYS[0])
+    return _count(
+        session,
+        Connection,
+        col(Connection.organization_id) == who.organization_id,
+        col(Connection.state) == "ready",
+        col(Connection.ends_at) <= until,
+    )
+
+
 def _open_invitations(session: Session, who: Principal) -> int:
     return _count(
         session,
@@ -188,6 +200,16 @@ _LOOKS = (
         "/connections",
         "plug-connected-x",
         "bad",
+    ),
+    _Look(
+        "connections:read",
+        _ending_connections,
+        lazy_ngettext(
+            "%(num)d connection ends within two weeks and needs you",
+            "%(num)d connections end within two weeks and need you",
+        ),
+        "/connections/expiring",
+        "calendar-event",
     ),
     _Look(
         "deliveries:read",

@@ -65,6 +65,19 @@ _NEWS = (
     ("incident.opened", {"zh": "发现新故障", "en": "Trouble found"}, _INCIDENT),
     ("incident.closed", {"zh": "故障已解除", "en": "Trouble over"}, _INCIDENT),
     (
+        "connection.expiring",
+        {"zh": "连接将到期", "en": "Connection expires soon"},
+        {
+            "connection_id": "con_1",
+            "name": "Orders",
+            "connector_key": "demo-erp",
+            "what": "consent",
+            "ends_at": "2026-12-11T09:30:00+00:00",
+            "days_left": "14",
+            "path": "/connections/con_1",
+        },
+    ),
+    (
         "approval.decided",
         {"zh": "审批已决定", "en": "Approval decided"},
         {**_APPROVAL, "decision": "approved", "by": "Li Wei", "comment": None},

@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 
 from catalog import apps
 from catalog.tables import App
-from connectors import connections
+from connectors import connection_uses, connections
 from connectors.tables import Connection, Flow
 from identity import audit
 from identity.principals import Principal
@@ -57,7 +57,7 @@ def surroundings(session: Session, installation: Installation) -> Surroundings:
     if installation.connection_id is None:
         return Surroundings(None, [], [])
     connection = connections.find(session, organization_id, installation.connection_id)
-    found = connections.flows_using(session, organization_id, connection.id)
+    found = connection_uses.flows_using(session, organization_id, connection.id)
     events: list[Event] = []
     if installation.source_id:
         statement = listing(organization_id, source_id=installation.source_id)

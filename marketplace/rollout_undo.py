@@ -5,7 +5,7 @@ uninstalls walk over them. A vendor who stays silent is finished on our side, wi
 from collections.abc import Mapping
 from typing import Any
 
-from connectors import connections, flows
+from connectors import connection_uses, connections, flows
 from connectors.tables import Flow
 from marketplace import rollout_calls, rollout_ends, rollout_words
 from marketplace.rollout_calls import Outcome
@@ -274,7 +274,7 @@ def _flows_touched(work: Work, own: set[str]) -> list[Flow]:
             Installation, (work.organization_id, step.installation_id)
         )
         if step.kind == "release" and installation and installation.connection_id:
-            for flow in connections.flows_using(
+            for flow in connection_uses.flows_using(
                 work.session, work.organization_id, installation.connection_id
             ):
                 found[flow.id] = flow

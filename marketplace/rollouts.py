@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from connectors import connections, flows
+from connectors import connection_uses, flows
 from connectors.tables import Run
 from identity import audit
 from identity.principals import Principal
@@ -353,7 +353,9 @@ def runs_waiting(session: Session, organization_id: str, there: Sequence[Install
         flow.id
         for installation in there
         if installation.connection_id
-        for flow in connections.flows_using(session, organization_id, installation.connection_id)
+        for flow in connection_uses.flows_using(
+            session, organization_id, installation.connection_id
+        )
     }
     if not flow_ids:
         return 0

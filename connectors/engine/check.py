@@ -9,6 +9,7 @@ from connectors.engine import (
     check_lookups,
     check_manifest,
     check_reconcile,
+    check_subscribe,
     check_thin,
     contract,
     fixture_answers,
@@ -62,6 +63,7 @@ def c01_manifest(folder: Folder) -> list[Finding]:
         *check_manifest.findings(folder.connector, folder.manifest),
         *check_auth.findings(folder.connector, folder.manifest),
         *check_reconcile.findings(folder.connector, folder.manifest),
+        *check_subscribe.findings(folder.connector, folder.manifest),
         *check_lookups.findings(folder.connector, folder.manifest),
         *check_thin.findings(folder.connector, folder.manifest),
     ]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from catalog import event_types
 from connectors.engine import (
+    call_budgets,
     check_parts,
     check_repeats,
     deliveries,
@@ -58,6 +59,8 @@ def _problems(connector: Connector) -> Iterator[tuple[str, Problem]]:
     yield from check_rules("/http/errors", connector.http.errors)
     for name, text in connector.http.bases.items():
         yield from check_text(f"/http/bases/{name}", text, frozenset({"settings"}))
+    for one in call_budgets.problems(connector.http.budgets, connector.actions):
+        yield f"/http/budgets{one.target}", Problem("", one.say)
     for key, action in connector.actions.items():
         sources: dict[str, Schema] = {**settings, "input": action.input, "effect_key": _TEXT}
         if action.is_in_parts:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from connectors.engine.call_budgets import CallBudget
 from connectors.engine.declared import Batch, Fetch, Lookup, Pages, ReadyMap
 from connectors.engine.findings import Say
 
@@ -61,6 +62,7 @@ class Auth:
     at: Mapping[str, Placement] = field(default_factory=dict)  # for a named base: elsewhere
     steps: tuple["TokenStep", ...] = ()  # how a token is had, in one or more requests
     early_seconds: int = 60  # renewed so long before its end
+    keepalive_hours: int = 24  # a consent's token that nobody uses is renewed so often
     sign: Sign | None = None
     authorize: "Authorize | None" = None
     refresh: tuple["TokenStep", ...] = ()
@@ -108,6 +110,7 @@ class Http:
     ladder_seconds: tuple[int, ...]
     jitter: float
     bases: Mapping[str, str] = field(default_factory=dict)  # further addresses, by name
+    budgets: tuple[CallBudget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ class Authorize:
     params: Mapping[str, str]
     pkce: bool = True
     client: str = "client_id"  # the parameter that names us
+    issuer: str | None = None  # what the app names itself when it sends a browser back (RFC 9207)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,27 @@ class Reconcile:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribe:
+    """How the hub orders a trigger's webhook from the app by itself."""
+
+    input: Mapping[str, Any]  # schema of what a person tells, such as which repository
+    create: RequestTemplate
+    save: Any  # a mapping document over the answer that gives {id, secret?}
+    delete: RequestTemplate
+    gone: tuple[int, ...]  # statuses that mean "already not there", which is fine
+    list: RequestTemplate | None
+    page: Any  # a mapping document over an answer that gives {items, next}
+    link: str | None  # the parameter of a Link header's next address that names the next page
+    match: Any  # a mapping document over one item that gives {id, url}
+    renew: RequestTemplate | None
+    lasts_hours: int | None  # None: until it is ended
+    topic: str | None  # the app's word for the event, where it is no part of ours
+    sample: Mapping[str, Any]  # one webhook as the app lists it
+    errors: tuple[ErrorRule, ...]
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """What starts a flow: how a delivery is proved and read."""
 
@@ -284,6 +309,7 @@ class Trigger:
     sample: Mapping[str, Any]
     summary: Say | None = None
     reconcile: Reconcile | None = None
+    subscribe: Subscribe | None = None
     confidence: str = "documented"
     source: str | None = None
     fetch: Fetch | None = None

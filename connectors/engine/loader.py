@@ -8,7 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connectors.engine import declaring, schemas, signing_in
+from connectors.engine import (
+    call_budgets,
+    declaring,
+    manifest_parts,
+    schemas,
+    signing_in,
+    subscribing,
+)
 from connectors.engine.connector import (
     LIFECYCLE_STEPS,
     Action,
@@ -21,6 +28,7 @@ from connectors.engine.connector import (
     LifecycleStep,
     Reconcile,
     RequestTemplate,
+    Subscribe,
     Trigger,
 )
 from connectors.engine.findings import Finding, say
@@ -173,12 +181,12 @@ class _Builder:
             maps=declaring.maps(self.manifest),
             folder=self.folder,
             digest=digest(self.folder),
-            **_known(about),
+            **manifest_parts.known(about),
         )
 
     @property
     def _reads(self) -> declaring.Reads:
-        return self._schema, _envelope, _rules
+        return self._schema, manifest_parts.envelope, manifest_parts.rules
 
     def _settings(self) -> dict[str, Any]:
         silent: dict[str, Any] = {"type": "object", "properties": {}}
@@ -234,11 +242,12 @@ class _Builder:
             base=http["base"],
             timeout_seconds=http.get("timeout_seconds", 15),
             max_response_bytes=http.get("max_response_bytes", 65_536),
-            envelope=_envelope(http.get("envelope", {})),
-            errors=_rules(http.get("errors", [])),
+            envelope=manifest_parts.envelope(http.get("envelope", {})),
+            errors=manifest_parts.rules(http.get("errors", [])),
             ladder_seconds=tuple(retry.get("ladder_seconds", DEFAULT_LADDER)),
             jitter=float(retry.get("jitter", 0.2)),
             bases=http.get("bases", {}),
+            budgets=tuple(call_budgets.read(one) for one in http.get("budgets", ())),
         )
 
     def _request(self, request: dict[str, Any]) -> RequestTemplate:
@@ -276,10 +285,14 @@ class _Builder:
         }
 
     def _errors(self, part: dict[str, Any]) -> tuple[ErrorRule, ...]:
-        return _rules(part.get("errors", [])) + _rules(self.manifest["http"].get("errors", []))
+        return manifest_parts.rules(part.get("errors", [])) + manifest_parts.rules(
+            self.manifest["http"].get("errors", [])
+        )
 
     def _envelope(self, part: dict[str, Any]) -> Envelope:
-        return _envelope(part.get("envelope", self.manifest["http"].get("envelope", {})))
+        return manifest_parts.envelope(
+            part.get("envelope", self.manifest["http"].get("envelope", {}))
+        )
 
     def _action(self, key: str, one: dict[str, Any]) -> Action:
         at = f"/actions/{key}"
@@ -305,7 +318,7 @@ class _Builder:
             pages=declaring.pages(one.get("pages")),
             batch=batch,
             **declaring.repeating(idempotency or {}),
-            **_known(one),
+            **manifest_parts.known(one),
         )
 
     def _trigger(self, key: str, one: dict[str, Any]) -> Trigger:
@@ -331,9 +344,17 @@ class _Builder:
             reconcile=self._poll(key, one["poll"])
             if "poll" in one
             else self._reconcile(key, merged.get("reconcile")),
+            subscribe=None if "poll" in one else self._subscribe(key, one),
             fetch=declaring.fetch(merged.get("fetch"), self._reads, key),
-            **_known(merged),
+            **manifest_parts.known(merged),
         )
+
+    def _subscribe(self, key: str, one: dict[str, Any]) -> Subscribe | None:
+        shared = self.defaults.get("trigger", {}).get("subscribe")
+        own = one.get("subscribe", {} if shared else None)
+        stated = None if own is None or own is False else {**(shared or {}), **own}
+        readers = (self._request, self._schema, self._envelope, self._errors)
+        return subscribing.read(key, stated, readers)
 
     def _poll(self, key: str, one: dict[str, Any]) -> Reconcile:
         """Return how an app is asked that sends nothing by itself: the look for objects."""
@@ -374,26 +395,3 @@ class _Builder:
             errors=self._errors(one),
             envelope=self._envelope(one),
         )
-
-
-def _envelope(stated: dict[str, Any]) -> Envelope:
-    return Envelope(stated.get("ok"), stated.get("data"), stated.get("error"))
-
-
-def _rules(stated: list[dict[str, Any]]) -> tuple[ErrorRule, ...]:
-    return tuple(
-        ErrorRule(
-            rule["when"],
-            rule["do"],
-            rule.get("class"),
-            rule.get("say"),
-            rule.get("after"),
-            **_known(rule),
-        )
-        for rule in stated
-    )
-
-
-def _known(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how sure the manifest is of a part, and who says so."""
-    return {"confidence": part.get("confidence", "documented"), "source": part.get("source")}

@@ -36,6 +36,7 @@ __all__ = [
     "CannotBuild",
     "action_of",
     "build",
+    "build_hook",
     "build_lifecycle",
     "build_list",
     "build_redelivery",
@@ -142,6 +143,19 @@ def build_redelivery(
     look = {"id": delivery_id}
     activation = {"input": input, "settings": connection.settings, "look": look}
     return _request(connector, reconcile.redeliver, connection, activation, {})
+
+
+def build_hook(
+    connector: Connector,
+    template: RequestTemplate,
+    connection: ConnectionValues,
+    input: Any,  # noqa: A002 - the word of the manifest
+    hook: Mapping[str, Any],
+) -> Request:
+    """Return a request about a webhook that the hub orders; `hook` is {url, secret, id, …}."""
+    activation = {"input": input, "settings": connection.settings, "hook": hook}
+    request = _request(connector, template, connection, activation, {})
+    return replace(request, may_repeat=template.method == "GET")
 
 
 def build_token(

@@ -64,6 +64,7 @@ def auth(one: Mapping[str, Any], readers: Readers) -> Auth:
         at={name: placement(stated) for name, stated in apply.get("at", {}).items()},
         steps=steps,
         early_seconds=early,
+        keepalive_hours=refresh.get("keepalive_hours", 24),
         sign=sign(one["sign"], one.get("before", {})) if "sign" in one else None,
         authorize=_authorize(one["authorize"]) if "authorize" in one else None,
         refresh=_refresh(one, readers) if "refresh" in one else (),
@@ -241,6 +242,7 @@ def _authorize(stated: Mapping[str, Any]) -> Authorize:
         params=stated.get("params", {}),
         pkce=stated.get("pkce", True),
         client=stated.get("client", "client_id"),
+        issuer=stated.get("issuer"),
     )
 
 

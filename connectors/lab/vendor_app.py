@@ -12,6 +12,7 @@ from connectors.engine.connector import Connector, LifecycleStep
 from connectors.lab import (
     vendor_answers,
     vendor_faults,
+    vendor_hooks,
     vendor_looks,
     vendor_pages,
     vendor_parts,
@@ -46,7 +47,9 @@ class VendorApp:
             if not vendor_answers.has_more_in_body(connector, action)
         }
         self.looks = vendor_looks.looks_of(connector)
-        self.parts: dict[str, Any] = {**self.looks, **connector.actions, **connector.lifecycle}
+        self.hooks = vendor_hooks.calls_of(connector)
+        asked = {**self.looks, **self.hooks}
+        self.parts: dict[str, Any] = {**asked, **connector.actions, **connector.lifecycle}
         found = [route_of(key, one.request, _kind(one)) for key, one in self.parts.items()]
         # /orders/count before /orders/<any>, and what flows do before what is looked for
         self.routes = sorted(found, key=lambda one: (len(one.names), one.kind == "look"))
@@ -106,6 +109,9 @@ class VendorApp:
                 look = self.looks[route.key]
                 answer = vendor_looks.answer(self.connector, self.ledger, look, call, installation)
                 self.emitter.bell.set()
+            elif route.kind == "hook":
+                about = self.hooks[route.key]
+                answer = vendor_hooks.answer(self.connector, self.ledger, about, call)
             else:
                 answer = self._act(route, call, installation)
         except Refused as no:
@@ -322,6 +328,8 @@ class VendorApp:
 def _kind(part: Any) -> str:
     if isinstance(part, vendor_looks.Look):
         return "look"
+    if isinstance(part, vendor_hooks.HookCall):
+        return "hook"
     return "lifecycle" if isinstance(part, LifecycleStep) else "action"
 
 

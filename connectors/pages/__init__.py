@@ -12,11 +12,16 @@ from connectors.pages import (
     editor,
     flows,
     library,
+    life,
     polls,
     reconciliations,
+    reconnect,
+    reconnect_links,
     runs,
+    source_ties,
     stages,
     stores,
+    webhook_card,
 )
 from connectors.pages.drawing import blueprint
 from connectors.publishing import pages as publishing
@@ -33,11 +38,16 @@ __all__ = [
     "flows",
     "incidents",
     "library",
+    "life",
     "lookups",
     "polls",
     "publishing",
     "reconciliations",
+    "reconnect",
+    "reconnect_links",
     "runs",
+    "source_ties",
     "stages",
     "stores",
+    "webhook_card",
 ]

@@ -4,10 +4,10 @@ from typing import Any
 
 from flask import request
 
-from connectors import connection_checks, connections, consents, runs
+from connectors import connection_checks, connection_uses, connections, consents, runs
 from connectors.assistants import access, door
 from connectors.engine import loader
-from connectors.pages import poll_card
+from connectors.pages import life_card, poll_card
 from connectors.pages.drawing import (
     blueprint,
     connector_or_none,
@@ -18,6 +18,7 @@ from connectors.pages.drawing import (
     typed_under,
 )
 from connectors.publishing import shelf, upgrades
+from connectors.subscriptions import turns
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
@@ -32,7 +33,7 @@ def list_connections() -> Any:
     who = principal()
     with reading(who.organization_id) as session:
         found = connections.all_of(session, who.organization_id)
-        users = connections.use_counts(session, who.organization_id)
+        users = connection_uses.use_counts(session, who.organization_id)
     known = {one.connector_key: connector_or_none(one.connector_key) for one in found}
     return draw("connections.html", connections=found, connectors=known, users=users)
 
@@ -148,6 +149,9 @@ def revoke_connection(connection_id: str) -> Any:
     """Forget a connection's secrets; refused while flows that are on use it."""
     who = principal()
     try:
+        with reading(who.organization_id) as session:
+            connections.check_unused(session, who.organization_id, connection_id)
+        turns.end_all(who.organization_id, connection_id)
         with transaction(who.organization_id) as session:
             connections.revoke(session, who.organization_id, connection_id)
             audit.record(session, who, "connection.revoked", connection_id)
@@ -176,14 +180,17 @@ def _draw_new(problem: Problem | None = None) -> Any:
     )
 
 
-def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
+def draw_one(
+    connection_id: str, problem: Problem | None = None, *, link_address: str | None = None
+) -> Any:
     """Draw everything about one connection."""
     who = principal()
     with reading(who.organization_id) as session:
         connection = connections.find(session, who.organization_id, connection_id)
-        users = connections.flows_using(session, who.organization_id, connection_id)
+        users = connection_uses.flows_using(session, who.organization_id, connection_id)
         waiting = runs.count_waiting_for(session, who.organization_id, connection_id)
         polled = poll_card.shown(session, connection)
+        life = life_card.shown(session, connection)
         offer = upgrades.offer_for(session, connection)
     connector = connector_or_none(connection.connector_key)
     return draw(
@@ -198,4 +205,6 @@ def draw_one(connection_id: str, problem: Problem | None = None) -> Any:
         offer=offer,
         callback=consents.callback_address(),
         mcp_url=settings().base_url + door.PATH,
+        link_address=link_address,
+        **life,
     )

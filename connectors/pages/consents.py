@@ -7,10 +7,11 @@ from flask import request
 from connectors import connection_checks, consents
 from connectors.consents import Visitor
 from connectors.errors import NotNow
+from connectors.pages import reconnect
 from connectors.pages.connections import draw_one
 from connectors.pages.drawing import blueprint, draw, go
 from identity import audit
-from identity.guard import principal, require
+from identity.guard import Access, let_in, principal, public, require
 from kernel.database import transaction
 from kernel.errors import N_, Problem
 
@@ -36,13 +37,22 @@ def authorize_connection(connection_id: str) -> Any:
 
 
 @blueprint.get(consents.PATH)
-@require("connections:write")
+@public
 def finish_consent() -> Any:
-    """Take the browser back from the app; only the session that left may come back, once."""
+    """Take the browser back from the app: a member's, or one that came through a link."""
+    if reconnect.is_on_the_way():
+        return reconnect.finish_consent()
+    refused = let_in(Access("principal", ("connections:write",)))
+    return refused if refused is not None else _finish()
+
+
+def _finish() -> Any:
+    """Let a member's browser in; only the session that left may come back, once."""
     who, state = principal(), request.args.get("state", "")[:300]
     try:
         with transaction(who.organization_id) as session:
             begun = consents.take(session, _visitor(), state)
+        consents.check_issuer(begun, request.args.get("iss"))
     except Problem as problem:
         return draw("connection_back.html", problem=problem)
     connection_id, code = begun.opened.connection.id, request.args.get("code", "")[:4_000]

@@ -12,9 +12,11 @@ from connectors.routes import (
     connections,
     flows,
     library,
+    life,
     polls,
     reconciliations,
     runs,
+    webhooks,
 )
 from connectors.stages import routes as stages
 from connectors.stores import routes as stores
@@ -23,6 +25,7 @@ blueprint = Blueprint("connectors_api", __name__, url_prefix="/api/v1")
 PARTS = (
     library,
     connections,
+    life,
     completions,
     drifts,
     lookups,
@@ -33,6 +36,7 @@ PARTS = (
     approvals,
     incidents,
     publishing,
+    webhooks,
     stores,
     stages,
 )

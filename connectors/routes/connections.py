@@ -6,6 +6,7 @@ from flask import Blueprint, request
 
 from connectors import connection_checks, connections, schemas
 from connectors.assistants import access
+from connectors.subscriptions import turns
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
@@ -75,6 +76,9 @@ def change_connection(connection_id: str, body: schemas.ConnectionPatch) -> Any:
         level = given.pop("assistant_access", None)
         if level is not None:
             access.give(session, who.organization_id, connection_id, level)
+        if "credentials_end_at" in given:
+            at = given.pop("credentials_end_at")
+            connections.note_end(session, who.organization_id, connection_id, at)
         return connections.change(session, who.organization_id, connection_id, **given)
 
 
@@ -85,6 +89,9 @@ def revoke_connection(connection_id: str) -> Any:
     """Forget a connection's secrets; refused while active flows use it, unless ?force=1."""
     who = principal()
     force = request.args.get("force") == "1"
+    with reading(who.organization_id) as session:
+        connections.check_unused(session, who.organization_id, connection_id, force=force)
+    turns.end_all(who.organization_id, connection_id)
     with transaction(who.organization_id) as session:
         connections.revoke(session, who.organization_id, connection_id, force=force)
         audit.record(session, who, "connection.revoked", connection_id)

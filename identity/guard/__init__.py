@@ -14,6 +14,7 @@ from identity.guard.checks import (
     SIGN_IN,
     SUSPENDED,
     check,
+    let_in,
     safe_path,
 )
 from identity.guard.who import (
@@ -42,6 +43,7 @@ __all__ = [
     "csrf_token",
     "install",
     "is_fresh",
+    "let_in",
     "person",
     "person_or_none",
     "present_secret",

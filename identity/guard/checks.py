@@ -39,6 +39,14 @@ def check() -> Any:
         if access.csrf and request.method not in csrf.SAFE_METHODS:
             _check_intent()
         return None
+    return let_in(access)
+
+
+def let_in(access: Access) -> Any:
+    """Check a person, or a member or API key; returns where to send them when they are not in.
+
+    For a public view of which a part is for members alone.
+    """
     found = who_is_it()
     who = found.principal if access.kind == "principal" else found.person
     if who is None:

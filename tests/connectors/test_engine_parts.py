@@ -11,6 +11,7 @@ from connectors.engine import (
     fixture_answers,
     fixtures,
     loader,
+    manifest_parts,
     paging,
     parts,
     requests,
@@ -202,7 +203,7 @@ def filling(**stated):
         match_item="${item.sku}",
         match_result="${item.sku}",
         envelope=Envelope(ok="${body.code == 0}", error="${body.message}"),
-        errors=loader._rules([{"when": {"body.code": 9}, "do": "retry", "class": "down"}]),
+        errors=manifest_parts.rules([{"when": {"body.code": 9}, "do": "retry", "class": "down"}]),
         result={"id": "${body.id}"},
         output={"type": "object", "properties": {"id": {"type": "integer"}}},
     )

@@ -114,7 +114,7 @@ def serve(answer):
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = _take  # noqa: N815 - the names that http.server calls
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _take  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *args):
             pass

@@ -15,10 +15,14 @@ from sqlmodel import SQLModel
 
 from catalog import event_types, releases
 from connectors import approval_addresses, polls
+from connectors.budgets.tables import Allowance
+from connectors.health.tables import ConnectionHour
 from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
 from connectors.publishing import archives
 from connectors.publishing.tables import ConnectorEdition
+from connectors.reconnecting import links
 from connectors.stores import values
+from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
 from identity.tables import LoginSession, Member, Organization
@@ -303,6 +307,28 @@ def _make_flows(session, made: Neighbour) -> None:
     values.do(session, owner, given, run.id)
     kept = values.find(session, owner, "customers", WORD)
     made.secrets.append(password)
+    link, address = links.make(session, owner, shop.id, note=WORD)
+    # held for an owner who has not decided yet
+    link.held_sealed, link.held_account = "sealed", {"id": WORD}
+    made.secrets.append(address.rpartition("/")[2])
+    session.add_all(
+        [
+            Allowance(
+                organization_id=owner, id="bud_1", connector_key="demo-erp", budget_id="api",
+                scope=WORD, full_at=MOMENT,
+            ),
+            ConnectionHour(
+                organization_id=owner, id=f"0000001 {erp.id}"[:40], connection_id=erp.id,
+                hour=MOMENT, ok=1, last_problem={"cause": "data", "say": {"zh": WORD, "en": WORD}},
+            ),
+            VendorHook(
+                organization_id=owner, id=made.ids["source_id"][0], connection_id=shop.id,
+                connector_key="demo-shop", trigger_key="order_paid", input={"repo": WORD},
+                remote_id=WORD,
+            ),
+        ]
+    )  # fmt: skip
+    session.flush()
     incident = Incident(
         organization_id=owner,
         id=ids.new_id("inc"),
@@ -326,6 +352,8 @@ def _make_flows(session, made: Neighbour) -> None:
     session.add_all([incident, repair, IncidentRound(organization_id=owner, id=owner)])
     run.incident_id = incident.id
     made.ids |= {
+        "reconnect_link_id": [link.id],
+        "reconnect_secret": [link.id],
         "collection": ["customers"],
         "value_id": [kept.id],
         "step_key": ["erp"],

@@ -1,0 +1,1 @@
+"""Budgets: how often an app may be called, kept over all processes by rows."""

@@ -1,0 +1,1 @@
+"""Health: how calls over connections go, what ends when, tokens kept alive ahead of time."""

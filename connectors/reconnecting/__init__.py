@@ -1,0 +1,1 @@
+"""Reconnecting: a link lets somebody without an account renew exactly one connection, once."""

@@ -1,0 +1,1 @@
+"""Subscriptions: webhooks that the hub itself orders from an app, renews, looks after, ends."""
