@@ -9,7 +9,8 @@ from connectors.connections import Open
 from connectors.engine import answers, parts, requests
 from connectors.engine.answers import Answer
 from connectors.engine.findings import say
-from kernel import http, ids
+from connectors.transports import sending
+from kernel import ids
 
 MOST_SECONDS = 20.0  # for a list that is read page by page
 
@@ -50,12 +51,12 @@ def send(ready: Open, action_key: str, given: Any) -> Answer:
     key, action = ids.new_id("eff"), connector.actions[action_key]
     if not action.is_in_parts:
         request = requests.build(connector, action_key, given, ready.values, key)
-        return answers.read(connector, action_key, http.send(request))
+        return answers.read(connector, action_key, sending.send(request))
     progress, until = parts.begin(action, given, key), time.monotonic() + MOST_SECONDS
     while True:
         look = parts.look(action, given, progress)
         request = requests.build(connector, action_key, given, ready.values, key, look)
-        answer, progress = parts.take(connector, action, given, progress, http.send(request))
+        answer, progress = parts.take(connector, action, given, progress, sending.send(request))
         if answer.kind != parts.MORE:
             return answer
         if time.monotonic() > until:

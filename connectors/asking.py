@@ -7,6 +7,7 @@ from connectors.engine import looks, requests
 from connectors.flow_documents import action_of
 from connectors.landings import Landing
 from connectors.stepping import Call
+from connectors.transports import sending
 from kernel import http
 
 IN_FLIGHT = 4  # calls at once to one connection from one process
@@ -35,7 +36,7 @@ def ask_first(
             landed.append(Landing(call, cause=cannot.cause, say=cannot.say, detail=detail))
         else:
             asked.append((call, request, look))
-    outcomes = http.send_all([look for _, _, look in asked], limit=IN_FLIGHT)
+    outcomes = sending.send_all([look for _, _, look in asked], limit=IN_FLIGHT)
     for (call, request, _), outcome in zip(asked, outcomes, strict=True):
         landing = _read(ready, call, outcome)
         if landing is None:

@@ -13,7 +13,8 @@ from connectors.engine import answers, requests
 from connectors.engine.answers import Answer
 from connectors.health import counts
 from connectors.tables import Connection
-from kernel import clock, http
+from connectors.transports import sending
+from kernel import clock
 from kernel.database import reading, transaction
 
 STEP = "test"
@@ -87,7 +88,7 @@ def call(ready: Open, *, is_counted: bool = True) -> Answer:
     except requests.CannotBuild as cannot:
         return Answer(kind="fail", cause=cannot.cause, say=cannot.say)
     taking.charge(ready, waits=False)
-    outcome = http.send(request)
+    outcome = sending.send(request)
     answer = answers.read_lifecycle(ready.connector, STEP, outcome)
     if is_counted:
         counts.note(ready, answer, outcome)

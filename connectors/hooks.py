@@ -31,7 +31,9 @@ from connectors.pages import reconciliations as missing_events
 from connectors.pages import source_ties
 from connectors.publishing import checks, shelf
 from connectors.resting import waits
+from connectors.sheets import turns as sheet_turns
 from connectors.stores import values
+from connectors.streams import holds, listening
 from connectors.subscriptions import threads
 from identity import audit, suspensions
 from kernel import queue
@@ -60,7 +62,12 @@ audit.name_actions(
         "connection.drifts_seen": N_("looked at how an app departs from its connector"),
         "completion.retried": N_("fetched an event's content again"),
         "poll.started": N_("let the hub ask an app for what is new"),
+        "stream.started": N_("let the hub listen to an app"),
+        "stream.stopped": N_("stopped listening to an app"),
         "poll.stopped": N_("stopped asking an app for what is new"),
+        "sheet.uploaded": N_("uploaded a spreadsheet"),
+        "sheet.let_in": N_("let a spreadsheet in as events"),
+        "sheet.given_up": N_("threw an uploaded spreadsheet away"),
         "flow.created": N_("created a flow"),
         "flow.published": N_("published a flow"),
         "flow.paused": N_("paused a flow"),
@@ -114,6 +121,8 @@ _SWEEPS = (
     ("connectors.waits", waits.sweep),
     ("connectors.stores", values.sweep),
     ("connectors.reconcile", reconcile_threads.sweep),
+    ("connectors.sheets", sheet_turns.sweep),
+    ("connectors.streams", listening.sweep),
     ("connectors.incidents", rounds.sweep),
     ("connectors.repairs", repairs.sweep),
     ("connectors.proofs", nightly_proofs.sweep),
@@ -142,7 +151,13 @@ def install(app: Flask) -> None:  # noqa: ARG001 - every package's hooks look th
     if holding.RUNS not in suspensions.HOLDS:
         suspensions.HOLDS.append(holding.RUNS)
     backlogs.COUNTS["runs"] = runs.count_waiting
-    for release in (claims.release, reconcile_claims.release, completing_claims.release):
+    for release in (
+        claims.release,
+        reconcile_claims.release,
+        completing_claims.release,
+        sheet_turns.release,
+        holds.release,
+    ):
         if release not in workers.HOLDERS:
             workers.HOLDERS.append(release)
     if triggers_in.offers not in known_senders.MORE:

@@ -22,6 +22,7 @@ from connectors.engine import answers, requests
 from connectors.health import counts, pausing
 from connectors.landings import Landing
 from connectors.stepping import Call
+from connectors.transports import sending
 from kernel import http, log
 from kernel.database import StoreUnavailable
 
@@ -196,7 +197,7 @@ def _send_together(lanes: Sequence[Lane], touch_down: Callable[[str, list[Landin
         touch_down(name, _read(ready, [(call, request)], [outcome]))
 
     requests_only = [request for _, _, _, request in built]
-    http.send_all(requests_only, limit=max(len(built), 1), tell=tell)
+    sending.send_all(requests_only, limit=max(len(built), 1), tell=tell)
 
 
 def _broken(call: Call, error: Exception) -> Landing:
@@ -255,7 +256,7 @@ def _send(lane: str, ready: Open, calls: Sequence[Call]) -> Iterator[list[Landin
     """Build the calls and send them slice by slice; gives each slice's landings."""
     in_parts = [call for call in calls if parted.is_in_parts(call)]
     if in_parts:
-        yield from parted.carry(ready, in_parts, partial(http.send_all, limit=IN_FLIGHT))
+        yield from parted.carry(ready, in_parts, partial(sending.send_all, limit=IN_FLIGHT))
         calls = [call for call in calls if not any(call is one for one in in_parts)]
     built, unfit = _build(ready, calls)
     if unfit:
@@ -284,7 +285,7 @@ def _send_part(
     if not part:
         return
     started = time.monotonic()
-    outcomes = http.send_all([request for _, request in part], limit=limit)
+    outcomes = sending.send_all([request for _, request in part], limit=limit)
     _learn(lane, size, (time.monotonic() - started) * limit / max(len(part), limit))
     landings = _read(ready, part, outcomes)
     pacing.heed(ready, landings)

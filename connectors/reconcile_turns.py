@@ -22,6 +22,7 @@ from connectors.engine.findings import EngineError, say
 from connectors.looking import MAX_OPEN, NO_ID, Looking
 from connectors.reconcile_claims import Turn
 from connectors.tables import Connection, Reconciliation
+from connectors.transports import sending
 from kernel import documents, http
 from kernel.database import reading, write
 from kernel.errors import Problem
@@ -121,7 +122,7 @@ class _Worker:
         self.calls -= 1
         attempt_no = min(self.turn.row.failure_count + 1, len(self._ladder))
         try:
-            outcome = http.send(build(self.opened))
+            outcome = sending.send(build(self.opened))
             answer = read(outcome=outcome, attempt_no=attempt_no)
             if answer.kind == "reauth" and tokens.has_token(self.opened):
                 renewed = tokens.ensure(self.opened, stale=True)
@@ -129,7 +130,7 @@ class _Worker:
                     self._tell(renewed.answer)
                     return None
                 self.opened = renewed
-                outcome = http.send(build(renewed))
+                outcome = sending.send(build(renewed))
                 answer = read(outcome=outcome, attempt_no=attempt_no)
         except requests.CannotBuild as cannot:
             self.looking.stop(cannot.say, cannot.cause)

@@ -1,4 +1,4 @@
-"""Which addresses may be called: strict reading of URLs, look-ups, the forbidden networks."""
+"""Which addresses may be called: strict reading, look-ups, the forbidden networks, sockets."""
 
 import os
 import re
@@ -18,6 +18,15 @@ from kernel.errors import N_, Invalid
 from kernel.settings import settings
 
 PORTS = (80, 443, 8000, 8080, 8443)
+# What speaks no HTTP: the ports that each way may be called on, the first when none is said.
+WIRES = {
+    "smtps": (465, 994),
+    "smtp": (587, 2525),
+    "imaps": (993,),
+    "imap": (143,),
+    "sftp": (22, 2022, 2222, 8022),
+    "wss": (443,),
+}
 MAX_URL_LENGTH = 4096
 
 
@@ -26,7 +35,9 @@ def check_url(url: str) -> None:
 
     Takes up to 2 seconds: not for transactions. A name that is not found now is let through.
     """
-    target = read_url(url, settings().outbound_allow)
+    is_wire = url.partition("://")[0].lower() in WIRES
+    allowed = settings().outbound_allow
+    target = read_wire(url, allowed)[0] if is_wire else read_url(url, allowed)
     if wait([lookup := target.look_up()], timeout=2).done and not lookup.exception():
         target.vet(lookup.result())
 
@@ -109,6 +120,62 @@ def read_url(url: str, allowed: tuple[str, ...]) -> Target:
     path = quote(path if path[0] == "/" else "/" + path, safe=bytes(range(33, 127)))
     url = f"{scheme}://{authority}{path}"
     return Target(url, host, authority, is_literal, authority in allowed)
+
+
+_WIRE = re.compile(
+    r"([a-z]{3,5})://(?:\[([0-9a-f:.]+)\]|([^:\[\]@%/?#]+))(?::([0-9]{1,5}))?(?:/[^?#]*)?(?:\?[^#]*)?"
+)
+
+
+def read_wire(url: str, allowed: tuple[str, ...]) -> tuple[Target, int]:
+    """Read an address that is not called by HTTP, and its port. Raises Invalid."""
+    found = None if len(url) > MAX_URL_LENGTH or UNSAFE.search(url) else _WIRE.fullmatch(url)
+    if not found or found[1] not in WIRES:
+        raise refuse(N_("it is not written correctly"))
+    host, is_literal = _read_host(found[2], found[3])
+    ports = WIRES[found[1]]
+    port = int(found[4] or ports[0])
+    if not host or not 0 < port < 65536:
+        raise refuse(N_("the host name or port is not written correctly"))
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if port not in ports and authority not in allowed:
+        listed = ", ".join(map(str, ports))
+        raise refuse(N_("port %(port)s is not open; use one of %(ports)s"), port=port, ports=listed)
+    return Target(url, host, authority, is_literal, authority in allowed), port
+
+
+def open_socket(url: str, until: float) -> socket.socket:
+    """Connect to what speaks no HTTP, at an address that was vetted, before a monotonic moment.
+
+    The name is looked up once and the socket connects to that number, so that a name that leads
+    elsewhere a moment later changes nothing. Raises Invalid for what may not be called, OSError for
+    what cannot be reached; takes long: not for transactions.
+    """
+    target, port = read_wire(url, settings().outbound_allow)
+    lookup = target.look_up()
+    if not wait([lookup], timeout=max(0.0, until - time.monotonic())).done:
+        raise TimeoutError("the name lookup did not end in time")
+    addresses = lookup.result()
+    if not addresses:
+        raise socket.gaierror("the name has no address")
+    target.vet(addresses)
+    lost: OSError = TimeoutError("no time was left to connect")
+    for address in addresses[:8]:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        one = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            one.settimeout(max(0.01, until - time.monotonic()))
+            one.connect((address, port))
+            # the address really connected to, whatever the lookup said
+            target.vet([str(one.getpeername()[0])])
+        except BaseException as error:
+            one.close()
+            if not isinstance(error, OSError):
+                raise
+            lost = error
+        else:
+            return one
+    raise lost
 
 
 def _read_host(literal: str | None, name: str) -> tuple[str, bool]:

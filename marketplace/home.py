@@ -186,7 +186,7 @@ _LOOKS = (
             "%(num)d run stopped and waits for a repair",
             "%(num)d runs stopped and wait for a repair",
         ),
-        "/runs?view=parked",
+        "/recovery",
         "alert-triangle",
         "bad",
     ),

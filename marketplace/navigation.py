@@ -57,6 +57,7 @@ HALLS = (
             Door(N_("Connections"), "/connections", "plug-connected", "connections:read"),
             Door(N_("Events"), "/events", "inbox", "events:read"),
             Door(N_("Sources"), "/sources", "login", "sources:read"),
+            Door(N_("Spreadsheets"), "/sheets", "table", "sources:read"),
             Door(N_("Endpoints"), "/endpoints", "send", "endpoints:read"),
             Door(N_("Subscriber portals"), "/portal-links", "share", "endpoints:read"),
             Door(N_("Usage"), "/usage", "chart-bar", "sources:read"),

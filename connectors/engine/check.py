@@ -11,6 +11,7 @@ from connectors.engine import (
     check_reconcile,
     check_subscribe,
     check_thin,
+    check_transports,
     contract,
     fixture_answers,
     fixtures,
@@ -66,6 +67,7 @@ def c01_manifest(folder: Folder) -> list[Finding]:
         *check_subscribe.findings(folder.connector, folder.manifest),
         *check_lookups.findings(folder.connector, folder.manifest),
         *check_thin.findings(folder.connector, folder.manifest),
+        *check_transports.findings(folder.connector, folder.manifest),
     ]
 
 

@@ -29,7 +29,25 @@ def findings(connector: Connector, manifest: Lines) -> list[Finding]:
         Finding("C01", problem.say, "manifest.yaml", manifest.line(place + problem.target), place)
         for position, way in enumerate(connector.auth)
         for place, problem in _problems(f"/auth/{position}", way, connector)
+    ] + [
+        Finding("C01", problem.say, "manifest.yaml", manifest.line(place), place)
+        for place, problem in stream(connector)
     ]
+
+
+def stream(connector: Connector) -> Found:
+    """Return what is wrong with how an app is listened to."""
+    if connector.stream is None:
+        return
+    step, way = connector.stream.open, connector.auth_by_id(None)
+    if way is None or {"endpoint", "ticket"} - _saved(step):
+        text = say(
+            "stream.open 要保存 endpoint 和 ticket，且应用要有登录方式",
+            "stream.open must save endpoint and ticket, of an app with a way to sign in",
+        )
+        yield "/stream/open", Problem("", text)
+        return
+    yield from _step("/stream/open", step, way, connector, set())
 
 
 def _problems(place: str, way: Auth, connector: Connector) -> Found:

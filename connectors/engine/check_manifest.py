@@ -190,7 +190,7 @@ def hosts(connector: Connector, manifest: Lines) -> list[Finding]:
             )
             continue
         try:
-            base = urls.parse_base(text)
+            base = urls.parse_base(text, urls.transport_of(connector, _base_name(at)))
         except CannotBuild as no:
             refuse(at, no.say["zh"], no.say["en"])
             continue
@@ -201,6 +201,10 @@ def hosts(connector: Connector, manifest: Lines) -> list[Finding]:
                 f"{base.host} is not in connector.hosts (https on port 443 only)",
             )
     return found
+
+
+def _base_name(at: str) -> str | None:
+    return at.removeprefix("/http/bases/") if at.startswith("/http/bases/") else None
 
 
 def _addresses(connector: Connector) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from connectors.engine.call_budgets import CallBudget
 from connectors.engine.declared import Batch, Fetch, Lookup, Pages, ReadyMap
 from connectors.engine.findings import Say
+from connectors.engine.lines_open import Stream
 
 EFFECTS = ("read", "create", "update", "upsert", "delete")
 CAUSES = ("data", "auth", "config", "down", "limit", "unknown")
@@ -111,6 +112,7 @@ class Http:
     jitter: float
     bases: Mapping[str, str] = field(default_factory=dict)  # further addresses, by name
     budgets: tuple[CallBudget, ...] = ()
+    transports: Mapping[str, str] = field(default_factory=dict)  # by base ("": its own), not HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +355,7 @@ class Connector:
     exempt: Mapping[str, str]
     folder: Path
     digest: str
+    stream: Stream | None = None
     confidence: str = "documented"
     source: str | None = None
     lookups: Mapping[str, Lookup] = field(default_factory=dict)

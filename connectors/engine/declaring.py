@@ -159,3 +159,9 @@ def repeating(stated: Mapping[str, Any]) -> dict[str, Any]:
         if found
         else None,
     }
+
+
+def transports(http: Mapping[str, Any]) -> dict[str, str]:
+    """Return how addresses are spoken to, by the name of the base ("": the connector's own)."""
+    own = {"": http["transport"]} if "transport" in http else {}
+    return {**http.get("transports", {}), **own}

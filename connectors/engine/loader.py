@@ -181,6 +181,7 @@ class _Builder:
             maps=declaring.maps(self.manifest),
             folder=self.folder,
             digest=digest(self.folder),
+            stream=signing_in.stream(self.manifest, (self._request, self._envelope, self._errors)),
             **manifest_parts.known(about),
         )
 
@@ -248,6 +249,7 @@ class _Builder:
             jitter=float(retry.get("jitter", 0.2)),
             bases=http.get("bases", {}),
             budgets=tuple(call_budgets.read(one) for one in http.get("budgets", ())),
+            transports=declaring.transports(http),
         )
 
     def _request(self, request: dict[str, Any]) -> RequestTemplate:

@@ -247,9 +247,10 @@ def _draft(
     activation: Mapping[str, Any],
 ) -> Draft:
     text = template.url or urls.base_text(connector, template.base)
+    spoken = urls.HTTP if template.url else urls.transport_of(connector, template.base)
     draft = Draft(
         method=_method(template.method, activation),
-        base=urls.base_of(connector, text, connection.settings),
+        base=urls.base_of(connector, text, connection.settings, spoken),
         path=urls.path_of(template.path, activation) if template.path else "",
         query=[] if template.query is None else pairs(template.query, activation, "/query"),
         headers={},

@@ -18,6 +18,7 @@ from connectors.engine.connector import (
     TokenStep,
 )
 from connectors.engine.findings import say
+from connectors.engine.lines_open import Stream
 from kernel import documents
 
 EARLY_SECONDS = 60
@@ -223,10 +224,20 @@ def _step(
 
 def _step_sign(stated: Any, one: Mapping[str, Any]) -> Sign | None:
     """A token's request is signed like others, with parameters of its own put before."""
-    if not stated or "sign" not in one:
-        return None
     own = stated if isinstance(stated, Mapping) else {}
-    return sign({**one["sign"], **own}, own.get("before", one.get("before", {})))
+    is_whole = "sign" in one or {"steps", "put"} <= own.keys()  # or the token's alone is signed
+    if not stated or not is_whole:
+        return None
+    return sign({**one.get("sign", {}), **own}, own.get("before", one.get("before", {})))
+
+
+def stream(manifest: Mapping[str, Any], readers: Readers) -> Stream | None:
+    """Return how an app is listened to, as the manifest states it."""
+    stated = manifest.get("stream")
+    if stated is None:
+        return None
+    step = _step(stated["open"], {}, readers)
+    return Stream(open=step, hosts=tuple(stated["hosts"]), prefix=stated["prefix"])
 
 
 def _expires(stated: Mapping[str, str] | None) -> Expires | None:

@@ -12,10 +12,19 @@ from connectors.engine.auth import CannotBuild
 from connectors.engine.connector import Connector
 from connectors.engine.findings import say
 from connectors.engine.functions import EvaluationError, to_text
+from kernel.addresses import WIRES
 
 _PLAIN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _HOST = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f:.]+\])")
 MAX_URL = 4_000
+HTTP = "http"
+# The transports of the manifest's language, and the schemes of the addresses that each takes.
+SCHEMES = {
+    HTTP: ("https", "http"),
+    "smtp": ("smtps", "smtp"),
+    "imap": ("imaps", "imap"),
+    "sftp": ("sftp",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,8 @@ class Base:
 
 
 @lru_cache(maxsize=1024)
-def parse_base(text: str) -> Base:
-    """Take an http(s) address apart; raises CannotBuild for anything unusual."""
+def parse_base(text: str, transport: str = HTTP) -> Base:
+    """Take an address of a transport apart; raises CannotBuild for anything unusual."""
     if not isinstance(text, str) or not _PLAIN.fullmatch(text) or len(text) > MAX_URL:
         raise _strange(text)
     try:
@@ -40,14 +49,14 @@ def parse_base(text: str) -> Base:
         raise _strange(text) from broken
     host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.rstrip(":")
     if (
-        parts.scheme not in ("http", "https")
+        parts.scheme not in SCHEMES[transport]
         or not _HOST.fullmatch(host)
         or parts.query
         or parts.fragment
         or _climbs(parts.path)
     ):
         raise _strange(text)
-    default = 443 if parts.scheme == "https" else 80
+    default = {"https": 443, "http": 80}.get(parts.scheme) or WIRES[parts.scheme][0]
     return Base(parts.scheme, host.lower(), port or default, text.rstrip("/"))
 
 
@@ -71,14 +80,21 @@ def base_text(connector: Connector, name: str | None) -> str:
     return text
 
 
-def base_of(connector: Connector, text: str, settings: Mapping[str, Any]) -> Base:
+def transport_of(connector: Connector, name: str | None) -> str:
+    """Return how the connector's address, or one of its named ones, is spoken to."""
+    return connector.http.transports.get(name or "", HTTP)
+
+
+def base_of(
+    connector: Connector, text: str, settings: Mapping[str, Any], transport: str = HTTP
+) -> Base:
     """Evaluate and check a base address (or a token address) of the connector."""
     try:
         written = templates.parse(text, frozenset({"settings"})).write({"settings": settings}, str)
     except EvaluationError as lost:
         raise CannotBuild("config", lost.say, "/settings") from lost
-    base = parse_base(written)
-    if not is_allowed(connector, base, settings):
+    base = parse_base(written, transport)
+    if not is_allowed(connector, base, settings, transport):
         raise CannotBuild(
             "config",
             say(
@@ -90,7 +106,9 @@ def base_of(connector: Connector, text: str, settings: Mapping[str, Any]) -> Bas
     return base
 
 
-def is_allowed(connector: Connector, base: Base, settings: Mapping[str, Any]) -> bool:
+def is_allowed(
+    connector: Connector, base: Base, settings: Mapping[str, Any], transport: str = HTTP
+) -> bool:
     """Tell whether an address is one the manifest fixes (https only) or its settings name."""
     if base.scheme == "https" and base.port == 443:
         for host in connector.hosts:
@@ -101,7 +119,10 @@ def is_allowed(connector: Connector, base: Base, settings: Mapping[str, Any]) ->
     for name in connector.settings_hosts:
         stated = settings.get(name)
         if isinstance(stated, str) and stated:
-            own = parse_base(stated)
+            try:
+                own = parse_base(stated, transport)
+            except CannotBuild:
+                continue  # the address of another transport
             if (own.scheme, own.host, own.port) == (base.scheme, base.host, base.port):
                 return True
     return False

@@ -5,12 +5,13 @@ another key everything an app sends again would be a new event. Connections rely
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from catalog import evolution, schema_changes
 from connectors.engine.check_manifest import schema_of
 from connectors.engine.connector import Action, Auth, Connector, Trigger
+from connectors.engine.declared import Fetch, Lookup, ReadyMap
 from connectors.engine.findings import Say, pointer, say
 
 _OUT = frozenset({"removed", "renamed", "kind", "optional", "unclear"})
@@ -38,6 +39,8 @@ def compare(old: Connector, new: Connector) -> list[Difference]:
         *_ways(old, new),
         *_parts("triggers", old.triggers, new.triggers, _trigger),
         *_parts("actions", old.actions, new.actions, _action),
+        *_parts("lookups", old.lookups, new.lookups, _lookup),
+        *_parts("maps", old.maps, new.maps, _map),
         *_hosts(old, new),
     ]
 
@@ -131,7 +134,9 @@ def _parts(
 def _is_alike(old: Any, new: Any) -> bool:
     if isinstance(old, Action):
         return bool(old.input == new.input and old.output == new.output)
-    return bool(old.event == new.event and old.schema == new.schema)
+    if isinstance(old, Trigger):
+        return bool(old.event == new.event and old.schema == new.schema)
+    return bool(replace(old, key="") == replace(new, key=""))
 
 
 def _action(at: str, old: Action, new: Action) -> Iterator[Difference]:
@@ -145,6 +150,67 @@ def _action(at: str, old: Action, new: Action) -> Iterator[Difference]:
         yield Difference(f"{at}/idempotency", text, is_breaking=True)
     yield from _given(f"{at}/input", old.input, new.input)
     yield from _taken(f"{at}/output", old.output, new.output)
+    yield from _in_parts(at, old, new)
+
+
+def _in_parts(at: str, old: Action, new: Action) -> Iterator[Difference]:
+    """Compare how many requests a step takes: a list that is read less far lacks what it had."""
+    if old.pages is not None and new.pages is None:
+        text = say("不再一页一页读到底", "The list is no longer read to its end")
+        yield Difference(f"{at}/pages", text, is_breaking=True)
+    elif old.pages is None and new.pages is not None:
+        text = say("现在一页一页读到底", "The list is read to its end now")
+        yield Difference(f"{at}/pages", text, is_breaking=False)
+    elif old.pages is not None and new.pages is not None:
+        for word in ("max_pages", "max_items"):
+            before, after = getattr(old.pages, word), getattr(new.pages, word)
+            if before != after:
+                text = say(f"从 {before} 变成 {after}", f"{before} became {after}")
+                yield Difference(f"{at}/pages/{word}", text, is_breaking=after < before)
+    if (old.batch is None) != (new.batch is None):
+        text = say("一次一条与一次多条之间的变化", "One item at a time became many, or back")
+        yield Difference(f"{at}/batch", text, is_breaking=True)
+
+
+def _lookup(at: str, old: Lookup, new: Lookup) -> Iterator[Difference]:
+    """Compare choices: fields keep the values that people chose."""
+    if (old.action, old.items, old.value) != (new.action, new.items, new.value):
+        text = say("可选项的值变了", "The values to choose from are others now")
+        yield Difference(f"{at}/value", text, is_breaking=True)
+    yield from _given(f"{at}/input", old.input, new.input)
+
+
+def _map(at: str, old: ReadyMap, new: ReadyMap) -> Iterator[Difference]:
+    """Compare ready mappings: one that makes events is part of what flows hear."""
+    if old.emits and not new.emits:
+        text = say("不再发出标准事件", "It no longer makes the hub's event")
+        yield Difference(f"{at}/emit", text, is_breaking=True)
+    before, after = (old.event, old.version), (new.event, new.version)
+    if before != after:
+        text = say(f"从 {before} 变成 {after}", f"{before} became {after}")
+        yield Difference(f"{at}/to", text, is_breaking=True)
+    elif old.rules != new.rules or old.when != new.when:
+        text = say("对照规则有变化", "Its rules changed")
+        yield Difference(f"{at}/rules", text, is_breaking=False)
+
+
+def _fetch(at: str, old: Fetch | None, new: Fetch | None) -> Iterator[Difference]:
+    """Compare how thin events are completed: flows listen to the whole ones."""
+    if old is None and new is None:
+        return
+    if old is None or new is None:
+        is_gone = new is None
+        text = (
+            say("不再补全事件", "Its events are no longer completed")
+            if is_gone
+            else say("现在会补全事件", "Its events are completed now")
+        )
+        yield Difference(at, text, is_breaking=is_gone)
+        return
+    if (old.event, old.version) != (new.event, new.version):
+        text = say(f"从 {old.event} 变成 {new.event}", f"{old.event} became {new.event}")
+        yield Difference(f"{at}/event", text, is_breaking=True)
+    yield from _taken(f"{at}/schema", old.schema, new.schema)
 
 
 def _trigger(at: str, old: Trigger, new: Trigger) -> Iterator[Difference]:
@@ -176,6 +242,7 @@ def _trigger(at: str, old: Trigger, new: Trigger) -> Iterator[Difference]:
             yield Difference(f"{at}/reconcile", text, is_breaking=True)
         yield from _given(f"{at}/reconcile/input", old.reconcile.input, new.reconcile.input)
     yield from _taken(f"{at}/schema", schema_of(old), schema_of(new))
+    yield from _fetch(f"{at}/fetch", old.fetch, new.fetch)
 
 
 def _own_id(trigger: Trigger) -> Any:

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from connectors.engine import schemas
-from connectors.engine.findings import EngineError, Say, say
+from connectors.engine.findings import EngineError, Say, pointer, say
 from connectors.engine.mapping_nodes import OPERATORS
+from connectors.lab import openapi_shape, openapi_ways
 from connectors.lab.openapi_schemas import Book, example, fitting, is_too_much
 from kernel import documents
 from kernel.errors import Problem
@@ -55,6 +56,14 @@ def read(path: Path) -> dict[str, Any]:
         raise NotOpenApi(say(f"文件读不懂：{text}", f"The file cannot be read: {text}")) from broken
     if is_too_much(document):
         raise NotOpenApi(say("文件的别名展开后太大", "Its aliases stand for too much"))
+    document = openapi_shape.as_json(document)
+    if isinstance(document, dict) and "swagger" in document:
+        raise NotOpenApi(
+            say(
+                "/swagger：这是 Swagger 2.0 文件，请先转换成 OpenAPI 3",
+                "/swagger: this is Swagger 2.0; convert it to OpenAPI 3 first",
+            )
+        )
     version = str(document.get("openapi", "")) if isinstance(document, dict) else ""
     if not version.startswith("3.") or not isinstance(document.get("paths"), dict):
         raise NotOpenApi(
@@ -71,8 +80,11 @@ def draft(document: Mapping[str, Any], key: str, only: tuple[str, ...] = ()) -> 
     """Return the draft of a connector; `only` names operations or tags, () means all up to 50."""
     book = Book(document)
     made = Draft({"hub": 1, "connector": {}, "http": {}})
-    _about(made, document, key)
-    made.manifest["auth"] = list(_ways(book, document)) or [_open_way()]
+    try:
+        _about(made, document, key)
+    except openapi_shape.BROKEN as broken:
+        raise NotOpenApi(openapi_shape.odd("/info, /servers")) from broken
+    made.manifest["auth"] = openapi_ways.ways(book, document, made.left_out)
     hosts = made.manifest["connector"]["hosts"]
     doors = [
         urlsplit(one["token"]["url"]).hostname for one in made.manifest["auth"] if "token" in one
@@ -80,12 +92,21 @@ def draft(document: Mapping[str, Any], key: str, only: tuple[str, ...] = ()) -> 
     hosts += [host for host in doors if host not in hosts]
     actions: dict[str, Any] = {}
     beyond = 0
-    for path, method, operation in _operations(book, only):
+    for path, method, operation in _operations(book, only, made):
         if len(actions) == MAX_ACTIONS:
             beyond += 1
             continue
-        name = _free(_name(operation.get("operationId") or f"{method}_{path}"), actions)
-        action = _Reading(book, made, name).action(path, method, operation)
+        name = _free(
+            openapi_shape.name_of(operation.get("operationId") or f"{method}_{path}"), actions
+        )
+        try:
+            action = _Reading(book, made, name).action(path, method, operation)
+        except openapi_shape.BROKEN:
+            for kept in (f"{name}.in.json", f"{name}.out.json"):
+                made.schemas.pop(kept, None)
+            made.answers.pop(name, None)
+            made.left_out.append(openapi_shape.odd(pointer("paths", path, method)))
+            continue
         if action is not None:
             actions[name] = action
     if beyond:
@@ -154,53 +175,26 @@ def _base(document: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None, list
     return "${settings.base_url}" + path, settings, []
 
 
-def _open_way() -> dict[str, Any]:
-    return {"id": "open", "kind": "none", "title": {"zh": "不需要登录", "en": "No credentials"}}
-
-
-def _ways(book: Book, document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give the ways to sign in that the manifest's language knows, five at most."""
-    schemes = document.get("components", {}).get("securitySchemes", {})
-    for name, stated in list(schemes.items())[:5]:
-        one = book.follow(stated)
-        way = _way(one)
-        if way is not None:
-            title = " ".join(str(one.get("description") or name).split())[:100]
-            yield {"id": _name(name), **way, "title": {"zh": f"TODO {title}", "en": title}}
-
-
-def _way(one: Mapping[str, Any]) -> dict[str, Any] | None:
-    kind, place = one.get("type"), one.get("in")
-    secret = {"key": {"title": {"zh": "密钥", "en": "Key"}, "secret": True}}
-    if kind == "apiKey" and place in ("header", "query"):
-        return {
-            "kind": "api_key",
-            "fields": secret,
-            "apply": {place: {str(one.get("name")): "${field.key}"}},
-        }
-    if kind == "http" and str(one.get("scheme", "")).lower() == "basic":
-        return {"kind": "basic"}
-    flow = one.get("flows", {}).get("clientCredentials") if kind == "oauth2" else None
-    if flow and str(flow.get("tokenUrl", "")).startswith("https://"):
-        return {"kind": "oauth2_client", "token": {"url": flow["tokenUrl"]}}
-    if kind in ("http", "oauth2", "openIdConnect"):
-        apply = {"header": {"Authorization": "Bearer ${field.key}"}}
-        return {"kind": "api_key", "fields": secret, "apply": apply}
-    return None
-
-
-def _operations(book: Book, only: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _operations(
+    book: Book, only: tuple[str, ...], made: Draft
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, stated in book.document["paths"].items():
         item = book.follow(stated)
+        if not isinstance(item, Mapping):
+            made.left_out.append(openapi_shape.odd(pointer("paths", path)))
+            continue
         for method in EFFECTS:
-            operation = item.get(method) if isinstance(item, Mapping) else None
-            if not isinstance(operation, Mapping):
+            operation = item.get(method)
+            if operation is None:
                 continue
-            names = {operation.get("operationId"), *operation.get("tags", [])}
+            try:
+                names = {operation.get("operationId"), *operation.get("tags", [])}
+                parameters = [*item.get("parameters", []), *operation.get("parameters", [])]
+            except openapi_shape.BROKEN:
+                made.left_out.append(openapi_shape.odd(pointer("paths", path, method)))
+                continue
             if not only or names & set(only):
-                shared = item.get("parameters", [])
-                own = operation.get("parameters", [])
-                yield path, method, {**operation, "parameters": [*shared, *own]}
+                yield path, method, {**operation, "parameters": parameters}
 
 
 class _Reading:
@@ -252,7 +246,7 @@ class _Reading:
 
     def _take(self, name: str, schema: dict[str, Any], stated: Any, *, is_needed: bool) -> str:
         """Add one field to the input; returns the expression that reads it."""
-        own = _free(_name(name), self.properties)
+        own = _free(openapi_shape.name_of(name), self.properties)
         schema, value = self._fit(own, schema, stated)
         self.properties[own] = schema
         if is_needed:
@@ -298,7 +292,7 @@ class _Reading:
     def _body(self, operation: Mapping[str, Any]) -> tuple[bool, str, Any]:
         """Return (whether it can be sent, json or form, the mapping that makes it or None)."""
         stated = self.book.follow(operation.get("requestBody") or {})
-        content = stated.get("content") if isinstance(stated, Mapping) else None
+        content = stated.get("content")
         if not content:
             return True, "json", None
         kind, one = "json", _json_of(content)
@@ -362,13 +356,6 @@ def _example_of(one: Mapping[str, Any], book: Book) -> Any:
         return book.follow(stated).get("value")
     schema = book.follow(one.get("schema") or {})
     return schema.get("example") if isinstance(schema, Mapping) else None
-
-
-def _name(text: str) -> str:
-    """Return a manifest name for any text: getPetById → get_pet_by_id."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(text))
-    name = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
-    return (name if name[:1].isalpha() else f"x_{name}")[:60].rstrip("_")
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

@@ -18,9 +18,11 @@ from connectors.pages import (
     reconnect,
     reconnect_links,
     runs,
+    sheets,
     source_ties,
     stages,
     stores,
+    streams,
     webhook_card,
 )
 from connectors.pages.drawing import blueprint
@@ -46,8 +48,10 @@ __all__ = [
     "reconnect",
     "reconnect_links",
     "runs",
+    "sheets",
     "source_ties",
     "stages",
     "stores",
+    "streams",
     "webhook_card",
 ]

@@ -18,6 +18,7 @@ from connectors.pages.drawing import (
     typed_under,
 )
 from connectors.publishing import shelf, upgrades
+from connectors.streams import holds
 from connectors.subscriptions import turns
 from identity import audit
 from identity.guard import principal, require
@@ -192,6 +193,7 @@ def draw_one(
         polled = poll_card.shown(session, connection)
         life = life_card.shown(session, connection)
         offer = upgrades.offer_for(session, connection)
+        held = holds.find(session, who.organization_id, connection_id)
     connector = connector_or_none(connection.connector_key)
     return draw(
         "connection.html",
@@ -203,6 +205,7 @@ def draw_one(
         waiting=waiting,
         polls=polled,
         offer=offer,
+        stream=held,
         callback=consents.callback_address(),
         mcp_url=settings().base_url + door.PATH,
         link_address=link_address,

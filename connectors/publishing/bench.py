@@ -16,12 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from connectors.engine import loader
+from connectors.engine import answers, check, fixtures, loader, requests
 from connectors.engine.connector import Connector
 from connectors.engine.findings import EngineError, Finding
 from connectors.lab import beginning, differences, offline, validate
 from connectors.publishing import archives
 from kernel import documents
+from kernel.errors import TooMany
 
 SECONDS = 90
 MEMORY_BYTES = 2 << 30
@@ -29,11 +30,23 @@ MAX_ANSWER = 4 << 20
 PHASES = 3  # checked, tried, compared
 FAILURES = 30
 
+_PLACES = threading.BoundedSemaphore(2)  # in one process of the hub
+
 Tell = Callable[[dict[str, Any]], None]
 
 
 class Broke(Exception):  # noqa: N818 - it says what happened
     """The bench did not come to an end."""
+
+
+def ask_now(request: dict[str, Any]) -> dict[str, Any]:
+    """Ask for somebody who waits for it; TooMany while others wait already. Raises Broke."""
+    if not _PLACES.acquire(blocking=False):
+        raise TooMany
+    try:
+        return ask(request)
+    finally:
+        _PLACES.release()
 
 
 def ask(request: dict[str, Any], tell: Tell | None = None) -> dict[str, Any]:
@@ -177,7 +190,47 @@ def _begin(request: dict[str, Any], _tell: Tell) -> dict[str, Any]:
         return {"files": files, "left_out": [dict(one) for one in draft.left_out]}
 
 
-_WORK = {"look": _look, "begin": _begin}
+def _rehearse(request: dict[str, Any], _tell: Tell) -> dict[str, Any]:
+    """Build the request of an action as it would be sent, and read a recorded answer; no network.
+
+    This is what the stand-in of the app does, without a server.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            folder = check.Folder(_folder(Path(place), request["files"]))
+        except loader.Unfit as unfit:
+            return {"findings": [asdict(one) for one in unfit.findings[:20]]}
+        key = str(request["action"])
+        mine = [one for one in folder.fixtures if (one.kind, one.key) == ("action", key)]
+        if key not in folder.connector.actions or not mine:
+            return {"findings": [asdict(Finding("C04", _NO_EXAMPLE))]}
+        chosen = next((one for one in mine if _file(one) == request.get("answer")), mine[0])
+        connection = fixtures.connection_of(mine[0])
+        try:
+            built = requests.build(
+                folder.connector, key, request["input"], connection, "eff_example"
+            )
+        except requests.CannotBuild as cannot:
+            found = Finding("C04", cannot.say, "input", 0, cannot.pointer or "")
+            return {"findings": [asdict(found)]}
+        read = answers.read(folder.connector, key, fixtures.outcome_of(chosen))
+        return {
+            "request": fixtures.shown(built),
+            "recorded": _file(chosen),
+            "answer": {"kind": read.kind, "cause": read.cause, "say": read.say,
+                       "output": read.output, "detail": read.detail},
+        }  # fmt: skip
+
+
+def _file(fixture: fixtures.Fixture) -> str:
+    return f"fixtures/{fixture.name}"
+
+
+_NO_EXAMPLE = {
+    "zh": "没有这个动作，或它还没有录制样例",
+    "en": "There is no such action, or no example of it is recorded",
+}
+_WORK = {"look": _look, "begin": _begin, "rehearse": _rehearse}
 
 
 def answer(request: dict[str, Any], tell: Tell) -> dict[str, Any]:

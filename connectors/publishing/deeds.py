@@ -3,7 +3,7 @@
 from typing import Any
 
 from connectors import connections
-from connectors.publishing import bench, editions, shelf, upgrades
+from connectors.publishing import archives, bench, editions, shelf, upgrades
 from connectors.publishing.archives import Files
 from connectors.publishing.tables import ConnectorEdition
 from connectors.tables import Connection, Flow
@@ -31,11 +31,26 @@ def begin(who: Principal, name: str, openapi: bytes | None) -> tuple[Files, list
         editions.publisher(session, who.organization_id)  # nobody else has the machine work
     request = {"do": "begin", "name": name, "openapi": openapi.hex() if openapi else None}
     try:
-        made = bench.ask(request)
+        made = bench.ask_now(request)
     except bench.Broke as broke:
         raise Unavailable(N_("The document is too large or too complex to be read")) from broke
     notes = made.get("left_out") or [one["say"] for one in made.get("findings", [])]
     return {name: bytes.fromhex(body) for name, body in made.get("files", {}).items()}, notes
+
+
+def rehearse(
+    who: Principal, edition_id: str, action: str, value: Any, answer: str | None
+) -> dict[str, Any]:
+    """Show what an action of our edition would send, and what it makes of a recorded answer."""
+    with transaction(EVERY) as session:
+        vendor = editions.publisher(session, who.organization_id)
+        raw = bytes(editions.find_own(session, vendor, edition_id).archive)
+    files = {name: body.hex() for name, body in archives.read(raw).items()}
+    request = {"do": "rehearse", "files": files, "action": action, "input": value, "answer": answer}
+    try:
+        return bench.ask_now(request)
+    except bench.Broke as broke:
+        raise Unavailable(N_("The folder is too large or too complex to be tried")) from broke
 
 
 def write_file(who: Principal, edition_id: str, name: str, text: str) -> ConnectorEdition:

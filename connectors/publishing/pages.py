@@ -4,13 +4,14 @@ from typing import Any
 
 from flask import request
 
+from connectors import mapping_rows
 from connectors.errors import Unfit, finding
 from connectors.pages.drawing import blueprint, draw, go, typed
 from connectors.publishing import archives, cassettes, deeds, editions
 from connectors.publishing.tables import OPEN, ConnectorEdition
 from identity.guard import principal, require
 from kernel.database import EVERY, reading, transaction
-from kernel.errors import Problem
+from kernel.errors import NotFound, Problem
 
 MAX_OPENAPI = 512 * 1024
 STATES = {"deprecate": "deprecated", "withdraw": "withdrawn", "offer": "published"}
@@ -75,6 +76,23 @@ def write_edition_file(edition_id: str) -> Any:
     except Problem as problem:
         return _draw_one(edition_id, problem=problem, text=text)
     return go(f"/vendor/connectors/{edition_id}", file=name, done="edition_uploaded")
+
+
+@blueprint.post("/vendor/connectors/<edition_id>/try")
+@require("releases:submit")
+def try_edition(edition_id: str) -> Any:
+    """Show what an action would send and what a recorded answer comes to; nothing is sent."""
+    text, tried, problem = request.form.get("input", ""), None, None
+    try:
+        value = mapping_rows.read_yaml(text)
+        tried = deeds.rehearse(
+            principal(), edition_id, typed("action"), value, typed("answer") or None
+        )
+    except NotFound:
+        raise
+    except Problem as no:
+        problem = no
+    return _draw_one(edition_id, problem=problem, tried=tried)
 
 
 @blueprint.post(
@@ -151,11 +169,12 @@ def _draw_one(
     template: str = "edition.html",
     problem: Problem | None = None,
     text: str | None = None,
+    tried: dict[str, Any] | None = None,
 ) -> Any:
     with transaction(EVERY) as session:
         vendor = editions.publisher(session, principal().organization_id)
         edition = editions.find_own(session, vendor, edition_id)
-        return _draw_edition(template, edition, problem, text=text)
+        return _draw_edition(template, edition, problem, text=text, tried=tried)
 
 
 def _draw_review(edition_id: str, problem: Problem | None = None) -> Any:
@@ -167,7 +186,11 @@ def _draw_review(edition_id: str, problem: Problem | None = None) -> Any:
 
 
 def _draw_edition(
-    template: str, edition: ConnectorEdition, problem: Problem | None, text: str | None = None
+    template: str,
+    edition: ConnectorEdition,
+    problem: Problem | None,
+    text: str | None = None,
+    tried: dict[str, Any] | None = None,
 ) -> Any:
     files = archives.read(bytes(edition.archive))
     wanted = typed("file") or request.args.get("file", "manifest.yaml")
@@ -190,6 +213,7 @@ def _draw_edition(
         may_change=edition.state in OPEN,
         is_moving=edition.state == "checking",
         recordings=cassettes.recordings(files),
+        tried=tried,
     )
     if template == "edition_live.html" and edition.state != "checking":
         page.headers["HX-Refresh"] = "true"

@@ -73,6 +73,18 @@ def write_edition_file(edition_id: str, body: schemas.EditionFileIn) -> Any:
     return _out(deeds.write_file(principal(), edition_id, body.file, body.text))
 
 
+@blueprint.post("/connector-editions/<edition_id>/try")
+@require("releases:submit")
+@operation(
+    summary="Try an action of our connector without the app",
+    body=schemas.RehearsalIn,
+    returns=schemas.RehearsalOut,
+)
+def try_edition(edition_id: str, body: schemas.RehearsalIn) -> Any:
+    """Return the request as it would be sent, and what a recorded answer comes to; no network."""
+    return deeds.rehearse(principal(), edition_id, body.action, body.input, body.answer)
+
+
 @blueprint.post("/connector-editions/<edition_id>/submit")
 @require("releases:submit")
 @operation(summary="Send a connector to review", returns=schemas.EditionOut)

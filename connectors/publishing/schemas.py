@@ -25,6 +25,27 @@ class EditionFileIn(BaseModel):
     text: Annotated[str, Field(max_length=262_144)]
 
 
+class RehearsalIn(BaseModel):
+    """An action that is tried without the app."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Annotated[str, Field(max_length=60)]
+    input: Any
+    answer: Annotated[str, Field(max_length=160)] | None = Field(
+        default=None, description="The recorded example that answers, such as fixtures/x.ok.yaml."
+    )
+
+
+class RehearsalOut(BaseModel):
+    """What would be sent, and what is made of the recorded answer."""
+
+    findings: list[dict[str, Any]] = Field(default_factory=list)
+    request: dict[str, Any] | None = None
+    recorded: str | None = None
+    answer: dict[str, Any] | None = None
+
+
 class EditionStateIn(BaseModel):
     """What becomes of a version that was published."""
 

@@ -16,6 +16,8 @@ from connectors.routes import (
     polls,
     reconciliations,
     runs,
+    sheets,
+    streams,
     webhooks,
 )
 from connectors.stages import routes as stages
@@ -39,6 +41,8 @@ PARTS = (
     webhooks,
     stores,
     stages,
+    sheets,
+    streams,
 )
 for part in PARTS:
     blueprint.register_blueprint(part.blueprint)

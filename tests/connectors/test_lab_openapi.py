@@ -175,7 +175,7 @@ def test_the_hubs_own_document_makes_a_connector(tmp_path):
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("swagger: '2.0'\npaths: {}", "not an OpenAPI 3"),
+        ("swagger: '2.0'\npaths: {}", "is Swagger 2.0"),
         ("{", "cannot be read"),
         ("a: [", "cannot be read"),
         ("- 1", "not an OpenAPI 3"),

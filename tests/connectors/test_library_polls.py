@@ -111,6 +111,19 @@ def youzan(app: App, request: http.Request) -> object:
     return {"success": True, "code": 200, "data": data}
 
 
+def yonsuite(app: App, request: http.Request) -> object:
+    """Pages by number, and how many pages there are."""
+    asked = json.loads(request.body)
+    limits = asked["simpleVOs"][0]
+    assert (limits["field"], limits["op"], asked["isSum"]) == ("pubts", "between", True)
+    listed = app.fitting(local(limits["value1"]), local(limits["value2"]))
+    size = asked["pageSize"]
+    page = app.serve(listed, (asked["pageIndex"] - 1) * size, size)
+    rows = [{"id": one, "code": f"SO{one}", "pubts": app.told(one)} for one in page]
+    told = {"recordList": rows, "pageCount": -(-len(listed) // size), "recordCount": len(listed)}
+    return {"code": "200", "message": "ok", "data": told}
+
+
 def kingdee(app: App, request: http.Request) -> object:
     """Reads the filter as SQL would: between two times, and above a key."""
     asked = json.loads(request.body)["data"]
@@ -183,6 +196,7 @@ POLLS = [
     ("taobao-top", "trade_changed", taobao, {}),
     ("taobao-top", "refund_changed", taobao, {}),
     ("youzan", "order_changed", youzan, {}),
+    ("yonsuite", "order_changed", yonsuite, {}),
     ("kingdee-k3cloud", "bill_changed", kingdee, BILLS),
     ("kingdee-k3cloud", "customer_changed", kingdee, {}),
     ("erpnext", "document_changed", erpnext, {"doctype": "Sales Order"}),

@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import struct
+import threading
 import zipfile
 
 import pytest
@@ -29,7 +30,7 @@ from connectors.tables import Connection, Flow
 from identity.tables import AuditEntry, Organization
 from kernel import clock
 from kernel.database import EVERY, reading, transaction
-from kernel.errors import Forbidden, NotFound
+from kernel.errors import Forbidden, NotFound, TooMany
 from kernel.settings import settings_override
 from webhooks.tables import Event
 
@@ -588,3 +589,31 @@ def test_programs_do_what_people_do(database, app, client):
     assert gone.json["state"] == "recalled"
     bad = client.post("/api/v1/connector-editions", json={"archive": "*"}, headers=key)
     assert bad.status_code == 422
+
+
+def test_an_action_is_tried_without_the_app(acme, client):
+    owner, _ = acme
+    edition = made.checked(owner)
+    value = {"channel": "订单群", "text": "你好"}
+    tried = deeds.rehearse(owner, edition.id, "post_message", value, None)
+    assert tried["request"]["json"]["text"] == "你好"
+    assert tried["request"]["url"].endswith("/messages")
+    limited = deeds.rehearse(
+        owner, edition.id, "post_message", value, "fixtures/post_message.rate_limited.yaml"
+    )
+    assert limited["answer"]["kind"] == "retry"
+    wrong = deeds.rehearse(owner, edition.id, "post_message", {"text": 5}, None)
+    assert wrong["findings"]
+    assert deeds.rehearse(owner, edition.id, "nothing", {}, None)["findings"]
+    broken = dict(made.folder())
+    broken["manifest.yaml"] = b"hub: [\n"
+    assert deeds.rehearse(owner, made.checked(owner, broken).id, "x", {}, None)["findings"]
+
+
+def test_people_who_wait_are_few(acme, monkeypatch):
+    owner, _ = acme
+    edition = made.checked(owner)
+    monkeypatch.setattr(bench, "_PLACES", threading.BoundedSemaphore(1))
+    assert bench._PLACES.acquire(blocking=False)
+    with pytest.raises(TooMany):
+        deeds.rehearse(owner, edition.id, "post_message", {}, None)

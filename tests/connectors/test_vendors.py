@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import types
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
@@ -126,6 +127,45 @@ def test_nuonuo_signs_as_its_kit_does():
         "secret", "app", query["senid"], query["nonce"], built.body.decode(), query["timestamp"]
     )
     assert built.headers["accessToken"] == "tok"
+
+
+def test_baiwang_signs_query_and_body():
+    """The rule written out by hand; its constant was made once with another program (openssl)."""
+    fields = {"app_key": "k", "app_secret": "s", "username": "u", "password": "p", "salt": "x"}
+    settings = {"gateway": "https://openapi.baiwang.com", "tax_number": "1", "version": "6.0"}
+    values = ConnectionValues(settings, "own", fields, {"access": "t"}, AT, b"random")
+    built = requests.build(loader.find("baiwang"), "query_terminals", {}, values, "k")
+    query = dict(parse_qsl(urlsplit(built.url).query))
+    assert query["type"] == "sync"
+    assert query["token"] == "t"
+    assert built.body == b'{"taxNo":"1"}'
+
+    def signed(query, body):
+        said = "".join(f"{k}{v}" for k, v in sorted(query.items()) if k != "sign" and v)
+        return hashlib.md5(b"s" + said.encode() + body + b"s").hexdigest().upper()
+
+    assert query["sign"] == signed(query, built.body)
+    known = {"appKey": "k", "timestamp": "1700000000000", "requestId": "r", "token": "t"}
+    known |= {"type": "sync", "method": "baiwang.output.invoice.issue", "version": "6.0"}
+    known |= {"format": "json"}
+    assert signed(known, b'{"taxNo":"1"}') == "9EBFA8E4E56AA9C17714844FFA33909A"
+    token = requests.build_token(loader.find("baiwang"), values)
+    sent = json.loads(token.body)
+    assert sent["password"] == hashlib.sha256(b"px").hexdigest()
+    assert b'"p"' not in token.body
+    assert "sign" not in dict(parse_qsl(urlsplit(token.url).query))
+
+
+def test_yonsuite_signs_the_parameters_of_the_token():
+    fields = {"app_key": "fbb5f5b6-21fb-4156-8b73-3ec3ac389ab7", "app_secret": "testsecret"}
+    addresses = {"gateway": "https://c2.example.com/g", "token_address": "https://c2.example.com/a"}
+    at = datetime.fromtimestamp(1547192727.928, UTC)
+    values = ConnectionValues(addresses, "own", fields, None, at, None)
+    built = requests.build_token(loader.find("yonsuite"), values)
+    query = dict(parse_qsl(urlsplit(built.url).query))
+    assert query["timestamp"] == "1547192727928"
+    assert query["signature"] == "ldlK2Op9/Al2IfyqXH0fJgGq8vVY2k+UkjmJaPKrX3Q="
+    assert "%252F" not in built.url  # encoded once
 
 
 @pytest.mark.parametrize(

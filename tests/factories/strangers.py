@@ -21,6 +21,7 @@ from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
 from connectors.publishing import archives
 from connectors.publishing.tables import ConnectorEdition
 from connectors.reconnecting import links
+from connectors.sheets import uploads
 from connectors.stores import values
 from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Approval, Reconciliation, Run, Step
@@ -306,6 +307,8 @@ def _make_flows(session, made: Neighbour) -> None:
     given = {"operation": "put", "collection": "customers", "entry": WORD, "value": {"name": WORD}}
     values.do(session, owner, given, run.id)
     kept = values.find(session, owner, "customers", WORD)
+    sheet = f"公司,客户编号,客户名称\n{WORD},C-1,{WORD}\n".encode()
+    upload = uploads.send_in(session, owner, name=f"{WORD}.csv", content=sheet, uploaded_by=WORD)
     made.secrets.append(password)
     link, address = links.make(session, owner, shop.id, note=WORD)
     # held for an owner who has not decided yet
@@ -357,6 +360,7 @@ def _make_flows(session, made: Neighbour) -> None:
         "collection": ["customers"],
         "value_id": [kept.id],
         "step_key": ["erp"],
+        "upload_id": [upload.id],
         "incident_id": [incident.id],
         "repair_id": [repair.id],
         "connection_id": [shop.id, erp.id, chat.id],

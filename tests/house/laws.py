@@ -124,13 +124,24 @@ def hidden_imports(modules: Iterable[Module], slow: set[str] = frozenset()) -> l
 
 def outbound_only_through_kernel(modules: Iterable[Module]) -> list[str]:
     """Whoever calls out goes through kernel.http and its guard."""
-    clients = {"requests", "httpx", "urllib3", "aiohttp", "pycurl", "socket"}
+    clients = {
+        "requests", "httpx", "urllib3", "aiohttp", "pycurl", "socket", "smtplib", "imaplib",
+        "poplib", "ftplib", "paramiko", "asyncssh", "websockets",
+    }  # fmt: skip
+    # decision 0018: these speak over a socket that kernel.addresses opened for them
+    wires = {
+        "connectors/transports/smtp.py": "smtplib",
+        "connectors/transports/imap.py": "imaplib",
+        "connectors/transports/sftp.py": "paramiko",
+        "connectors/streams/listening.py": "websockets",
+    }
     return [
         f"{name}:{line} imports {module}; call out through kernel.http"
         for name, tree in modules
         if name not in ("kernel/http.py", "kernel/addresses.py")
         for line, module in _imports(tree)
         if module.split(".")[0] in clients or module in {"urllib.request", "http.client"}
+        if wires.get(name) != module.split(".")[0]
     ]
 
 

@@ -22,6 +22,7 @@ NO_PAGES = {
     "/portal/colours.css": "a style sheet",
     "/schemas/<event_type>/<int:version>.json": "a JSON Schema",
     "/endpoints/<endpoint_id>/public-key.pem": "a file",
+    "/sheet-template": "a file",
     "/exports/<export_id>/file": "a file",
     "/healthz": "for machines",
     "/readyz": "for machines",

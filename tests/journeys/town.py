@@ -1,14 +1,17 @@
 """A hub with people in it: a factory whose flows run, a vendor, an operator, and their things."""
 
+import base64
 import json
 import re
 import sqlite3
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
+from factories import editions
 from factories.catalog import manifest_text
 
 from bench.hub import Hub
@@ -97,9 +100,13 @@ class Town:
         self._let_orders_run()
         self._ask_people()
         self._miss_events()
+        self._send_sheets()
         self._make_small_things()
         self._let_an_event_grow_old()
         self._publish()
+        self._offer_a_connector()
+        wait_for(lambda: self.owner.call("GET", "/incidents")["items"])
+        self._keep("incident_id", *(o["id"] for o in self.owner.call("GET", "/incidents")["items"]))
 
     def _keep(self, name: str, *values: str) -> None:
         self.things.setdefault(name, []).extend(values)
@@ -122,6 +129,23 @@ class Town:
         self._keep("source_id", owner.call("GET", "/sources")["items"][0]["id"])
         tenants = self.operator.call("GET", "/hub/tenants")["items"]
         self._keep("organization_id", *(one["id"] for one in tenants))
+
+    def _offer_a_connector(self) -> None:
+        """Let the vendor send a connector to review, and begin another one with mistakes in it."""
+        files = editions.folder()
+        sent = []
+        for broken in (b"", b"  sumary: {}\n"):
+            manifest = files["manifest.yaml"].replace(b"  slots:", broken + b"  slots:", 1)
+            raw = editions.zipped({**files, "manifest.yaml": manifest})
+            body = {"archive": base64.b64encode(raw).decode()}
+            sent.append(self.vendor.call("POST", "/connector-editions", body)["id"])
+        at = [f"/connector-editions/{one}" for one in sent]
+        wait_for(
+            lambda: all(self.vendor.call("GET", one)["state"] != "checking" for one in at), 120
+        )
+        self.vendor.call("POST", f"{at[0]}/submit", {})
+        self._keep("/vendor/connectors/<edition_id>", *sent)
+        self._keep("/operator/connectors/<edition_id>", sent[0])
 
     def _let_a_partner_in(self) -> None:
         """Give a partner a portal, with a colour of its own and an endpoint that orders go to."""
@@ -224,6 +248,17 @@ class Town:
             path = f"/approvals/{first['id']}/decide"
             self.owner.call("POST", path, {"decision": decision, "comment": "可以 Yes"})
             self._keep("approval_id", first["id"])
+
+    def _send_sheets(self) -> None:
+        """Bring spreadsheets in: one that nobody can make out, a draft with mistakes, one done."""
+        head = "公司,客户编号,客户名称,建档时间\n"
+        for text in ("甲,乙\n1,2\n", f"{head}Q,C-1,丙,昨天\nQ,C-2,丁,2026-11-22\n"):
+            body = {"name": "客户.csv", "content_base64": b64encode(text.encode()).decode()}
+            made = self.owner.call("POST", "/sheets", body)
+            self._keep("upload_id", made["id"])
+        again = self.owner.call("POST", "/sheets", body)
+        self.owner.call("POST", f"/sheets/{again['id']}/let-in")
+        self._keep("upload_id", again["id"])
 
     def _miss_events(self) -> None:
         """Let the shop lose a webhook that the hub fetches, and a look that cannot be made."""
