@@ -131,7 +131,8 @@ def keep_inside(step: dict[str, Any], before: Mapping[str, Any]) -> None:
             if isinstance(home, list):
                 home = home[int(name)] if int(name) < len(home) else None
             else:
-                home = home.setdefault(name, {}) if isinstance(home, dict) else None
+                # an error path that was given up in the form takes its steps along
+                home = home.get(name) if isinstance(home, dict) else None
         if isinstance(home, dict):
             home[last] = steps
 

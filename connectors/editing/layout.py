@@ -130,6 +130,12 @@ def _column(inner: Inner) -> float:
     return wide + 2 * FRAME if inner.shape == "round" else wide
 
 
+def _comes_back(step: Mapping[str, Any], one: Inner) -> bool:
+    """Tell whether a side way says that the flow goes on behind it."""
+    around = step.get(one.name)
+    return isinstance(around, Mapping) and around.get("then") == "continue"
+
+
 class _Drawing:
     """Places lists of steps, one below the other."""
 
@@ -166,8 +172,9 @@ class _Drawing:
         bottom, ends = top, [here]
         if below:
             ends, bottom = self._below(below, here, x, top)
-        lowest = self._beside([one for one in inner if one.shape == "side"], step, here, x, y)
-        return ends, max(bottom, lowest)
+        beside = [one for one in inner if one.shape == "side"]
+        back, lowest = self._beside(beside, step, here, x, y)
+        return ends + back, max(bottom, lowest)
 
     def _below(
         self, columns: Sequence[Inner], here: str, x: float, top: float
@@ -192,16 +199,21 @@ class _Drawing:
 
     def _beside(
         self, columns: Sequence[Inner], step: Mapping[str, Any], here: str, x: float, y: float
-    ) -> float:
-        """Place what leaves a step to its right; returns where below it is."""
+    ) -> tuple[list[str], float]:
+        """Place what leaves a step to its right.
+
+        Returns where it comes back to the flow, if it does, and where below it is.
+        """
+        back: list[str] = []
         lowest, left = y, x + _parts(step)[0] / 2 + GAP_X
         for one in columns:
             wide = width_of(one.steps)
             name = f"{here}{one.pointer}"
-            _, low = self.column(one, name, left + wide / 2, y + GAP_Y / 2, [here], "side")
+            last, low = self.column(one, name, left + wide / 2, y + GAP_Y / 2, [here], "side")
+            back += last if _comes_back(step, one) else []
             left += wide + GAP_X
             lowest = max(lowest, low)
-        return lowest
+        return back, lowest
 
     def column(
         self, one: Inner, name: str, x: float, y: float, ends: list[str], kind: str = "flow"

@@ -15,11 +15,12 @@ from connectors.dry_runs import Shown
 from connectors.engine import flow_templates
 from connectors.errors import Unfit
 from connectors.field_paths import Offer
-from kernel import documents
+from kernel import documents, log
 from kernel.errors import NotFound, Problem
 from webhooks import events
 from webhooks.tables import EVENT, Event
 
+_logger = log.get_logger(__name__)
 LAST_EVENTS = 5
 MAX_PASTED = 64 * 1024  # characters
 MAX_ITEMS = 50  # of each list of a sample: a draft is tried anew after each change
@@ -153,6 +154,9 @@ def try_on(
     except Unfit as bad:
         say = bad.findings[0]["say"] if bad.findings else None
         return Trial(event, is_cut=is_cut, say=say)
+    except Exception:  # a draft is unfinished by nature: what it lacks must not shut the editor
+        _logger.exception("trial_broke")
+        return Trial(event, is_cut=is_cut, say=_BROKE)
     by_number: dict[int, list[Shown]] = {}
     for one in run.steps:
         by_number.setdefault(flow_paths.step_of(one.position), []).append(one)
@@ -247,6 +251,10 @@ def _follow(value: Any, offer: Offer) -> tuple[bool, Any]:
 
 
 STATES = ("succeeded", "skipped", "failed", "not_reached")
+_BROKE = {
+    "zh": "这份草稿还不能试；请先填完下面列出的内容",
+    "en": "This draft cannot be tried yet; please fill in what is listed first",
+}
 _TOO_LONG = {
     "zh": "样例太长，请只贴一个事件（最多 64 KB）",
     "en": "The sample is too long; paste a single event of 64 KB at most",

@@ -171,6 +171,21 @@ _LIMITS = {
 }
 
 
+_EXAMPLES = (
+    "12.50", "12", "CNY", "abc", "ABC-1", "2026-11-22", "https://example.com/a", "/a", "a/b",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _example(pattern: str) -> str:
+    """Return a plain text that has the form a pattern asks for, "" when none of a few has it."""
+    try:
+        check = _compiled(documents.dump({"type": "string", "pattern": pattern}))
+    except BadSchema:
+        return ""
+    return next((one for one in _EXAMPLES if check.is_valid(one)), "")
+
+
 def _words(error: Any, schema: Schema) -> Say:
     name = error.kind.name
     maker = _MAKERS.get(name)
@@ -181,6 +196,9 @@ def _words(error: Any, schema: Schema) -> Say:
         limit = _at(schema, error.schema_path)
         if name == "minLength" and limit == "1":
             return say("还没有填写，请填写", "This is still empty; please fill it in")
+        example = _example(limit) if name == "pattern" else ""
+        if example:
+            return say(f"{zh}，例如可以写 {example}", f"{en}; {example} would have it")
         return say(f"{zh}：{limit}", f"{en}: {limit}") if limit else say(zh, en)
     return say("不符合要求的任何一种形式", "This fits none of the allowed forms")
 

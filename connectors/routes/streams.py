@@ -9,7 +9,6 @@ from connectors.streams.tables import HeldStream
 from identity import audit
 from identity.guard import principal, require
 from kernel.database import reading, transaction
-from kernel.errors import NotFound
 from kernel.web import operation
 
 blueprint = Blueprint("streams", __name__)
@@ -23,14 +22,12 @@ def _shaped(row: HeldStream) -> StreamOut:
 @require("connections:read")
 @operation(summary="Show the stream of a connection", returns=StreamOut)
 def show_stream(connection_id: str) -> StreamOut:
-    """Return how listening goes; 404 when nobody listens."""
+    """Return how listening goes; its state is off when nobody listens."""
     organization_id = principal().organization_id
     with reading(organization_id) as session:
         connections.find(session, organization_id, connection_id)
         row = holds.find(session, organization_id, connection_id)
-        if row is None:
-            raise NotFound
-        return _shaped(row)
+        return _shaped(row) if row is not None else StreamOut()
 
 
 @blueprint.post("/connections/<connection_id>/stream")

@@ -13,9 +13,12 @@ Shelf = dict[str, dict[str, Any]]  # collection → key → value
 
 
 def do(shelf: Shelf, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Carry out one operation, as connectors.stores.values does; raises Refused."""
-    kept = shelf.setdefault(given["collection"], {})
-    operation, entry = given["operation"], given["entry"]
+    """Carry out one operation, as connectors.stores.values does; raises Refused.
+
+    A step that is tried out may be unfinished: what it does not say yet is empty here.
+    """
+    kept = shelf.setdefault(str(given.get("collection") or ""), {})
+    operation, entry = given.get("operation"), given.get("entry") or ""
     if operation == "get":
         return {"found": entry in kept, "value": kept.get(entry)}
     if operation == "list":
@@ -26,10 +29,10 @@ def do(shelf: Shelf, given: Mapping[str, Any]) -> dict[str, Any]:
     if operation == "delete":
         return {"found": kept.pop(entry, None) is not None}
     if operation == "add":
-        kept[entry] = total(kept.get(entry), given["amount"])
+        kept[entry] = total(kept.get(entry), given.get("amount"))
         return {"value": kept[entry]}
     is_new = entry not in kept
-    kept[entry] = given["value"]
+    kept[entry] = given.get("value")
     return {"is_new": is_new}
 
 

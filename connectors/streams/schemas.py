@@ -9,9 +9,9 @@ from pydantic import BaseModel
 class StreamOut(BaseModel):
     """A stream that the hub listens to; its id is that of the source its events belong to."""
 
-    id: str
-    state: str
-    connected_at: datetime | None
-    last_at: datetime | None
-    message_count: int
-    problem: dict[str, Any] | None
+    id: str | None = None
+    state: str = "off"
+    connected_at: datetime | None = None
+    last_at: datetime | None = None
+    message_count: int = 0
+    problem: dict[str, Any] | None = None

@@ -14,6 +14,7 @@ from catalog import event_types
 from connectors import flow_editing, flow_trees, flows, mapping_rows
 from connectors.editing import layout, one_step, picking, trials
 from connectors.editing.matching import Proposal
+from connectors.engine import schemas
 from connectors.errors import Unfit
 from connectors.field_paths import Leaf, offer_of, offers
 from connectors.flow_shapes import KINDS
@@ -155,6 +156,22 @@ def test_a_pasted_sample_is_tried_and_stays_out_of_the_store(browser):
         assert "yf-field-wrong" in page
 
 
+def test_the_list_keeps_the_sample_somebody_chose(browser):
+    path = f"/flows/{browser.shop.flow}/edit"
+    page = text(browser.get(path))
+    token = re.search(r'name="csrf-token" content="([^"]*)"', page)[1]
+    sent = {"csrf_token": token, "count": "0", "event": "order.paid", "do": "save"}
+    answer = browser.post(path, data={**sent, "sample": "sample"})
+    assert answer.location == f"{path}?sample=sample"
+    assert 'value="sample" selected' in text(browser.get(answer.location))
+    pasted = json.dumps({"data": {"order_no": "SO-PASTED"}})
+    answer = browser.post(path, data={**sent, "sample": "pasted", "pasted": pasted})
+    assert answer.status_code == 200
+    assert "SO-PASTED" in text(answer)
+    wrong = browser.post(path, data={**sent, "sample": "pasted", "pasted": "[1]"})
+    assert "样例要写成一个对象" in text(wrong)
+
+
 def test_a_real_event_is_a_sample_but_only_of_ones_own(browser):
     with transaction(EVERY) as session:
         mine = make_event(
@@ -232,6 +249,18 @@ def test_a_form_about_a_branch_keeps_what_stands_in_its_ways():
     assert made["steps"][0]["else"] == [inside]
 
 
+def test_an_error_path_is_kept_changed_and_given_up():
+    sorry = {"key": "sorry", "kind": "map", "mapping": {"a": "b"}}
+    document = {"trigger": {"event": "order.paid"}, "steps": [
+        {"key": "erp", "kind": "action", "connector": "demo-erp", "action": "find_customer",
+         "input": {}, "on_error": {"then": "end", "steps": [sorry]}}]}  # fmt: skip
+    form = {"s0.kind": "action", "s0.key": "erp", "s0.does": "demo-erp|find_customer"}
+    kept = one_step.put(document, "0", {**form, "s0.on_error": "continue"}, {})
+    assert kept["steps"][0]["on_error"] == {"then": "continue", "steps": [sorry]}
+    given_up = one_step.put(document, "0", {**form, "s0.on_error": ""}, {})
+    assert "on_error" not in given_up["steps"][0]
+
+
 def test_what_is_sure_is_taken_over_and_what_is_filled_stays(browser):
     document = draft(browser)
     erp = document["steps"][1]
@@ -293,6 +322,20 @@ def test_a_form_about_nothing_changes_nothing(browser, about):
     assert post(browser, about=about, do="save", **{"s999.kind": "map"}).status_code == 200
     if about != "trigger":
         assert draft(browser)["steps"] == before["steps"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "example"),
+    [
+        ("^-?[0-9]{1,15}([.][0-9]{1,6})?$", "例如可以写 12.50"),
+        ("^[A-Z]{3}$", "例如可以写 CNY"),
+        ("^zz[0-9]{9}$", "：^zz[0-9]{9}$"),
+    ],
+)
+def test_a_form_is_told_by_an_example(pattern, example):
+    """Nobody who keeps a shop reads patterns."""
+    (found,) = schemas.problems({"type": "string", "pattern": pattern}, "viel zu viel")
+    assert found.say["zh"] == f"格式不对{'，' if '例如' in example else ''}{example}"
 
 
 # --- picking -------------------------------------------------------------------------------------
@@ -378,9 +421,13 @@ def test_every_unfinished_draft_can_be_looked_at(session, seed):
             for name in ("when", "over", "until", "subject"):
                 if name in step:
                     step[name] = chance.choice(WORDS)
+            more = sorted(set(step) - {"key", "kind"})
+            if more and chance.random() < 0.3:
+                del step[chance.choice(more)]
         found = trials.try_on(session, shop.organization_id, document, {"data": ORDER})
+        assert found.say is None or found.say != trials._BROKE, document
         assert {one.state for one in found.steps.values()} <= set(trials.STATES)
-        assert len(found.steps) == len(flow_trees.walk(document))
+        assert len(found.steps) in (0, len(flow_trees.walk(document)))
         assert layout.picture(document).nodes
 
 

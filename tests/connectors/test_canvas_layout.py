@@ -62,6 +62,15 @@ def test_a_kind_that_nobody_has_heard_of_is_drawn_by_its_structure():
     ]
 
 
+@pytest.mark.parametrize(("then", "comes"), [("continue", 2), ("end", 1)])
+def test_a_side_way_comes_back_only_when_it_says_so(then, comes):
+    """An error path may go on with the flow."""
+    tries = step("tries", "action", on_error={"then": then, "steps": [step("sorry")]})
+    made = layout.picture({"trigger": {}, "steps": [tries, step("next")]})
+    assert len([edge for edge in made.edges if edge["to"] == "/steps/1"]) == comes
+    assert overlaps(made) == []
+
+
 def test_ways_stand_beside_each_other_and_come_together():
     fork = step("fork", "branch", ways=[
         {"key": "a", "steps": [step("one")]}, {"key": "b", "steps": []},

@@ -356,9 +356,9 @@ def test_the_api_switches_it_on_and_off(app, client):
         made = connections.create(session, organization.id, "dingtalk", fields=fields)
         session.flush()
         path = f"/api/v1/connections/{made.id}/stream"
-    assert client.get(path, headers=bearer(key)).status_code == 404
+    assert client.get(path, headers=bearer(key)).json["state"] == "off"
     assert client.post(path, headers=bearer(key)).status_code == 201
     again = client.post(path, headers=bearer(key))
     assert client.get(path, headers=bearer(key)).json["id"] == again.json["id"]
     assert client.delete(path, headers=bearer(key)).status_code == 204
-    assert client.get(path, headers=bearer(key)).status_code == 404
+    assert client.get(path, headers=bearer(key)).json["state"] == "off"
