@@ -7,7 +7,7 @@ from alembic import op
 from kernel import columns
 
 revision = "0019"
-down_revision = "0021"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

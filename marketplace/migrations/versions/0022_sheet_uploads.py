@@ -7,7 +7,7 @@ from alembic import op
 from kernel import columns
 
 revision = "0022"
-down_revision = "0020"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

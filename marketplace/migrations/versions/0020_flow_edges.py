@@ -6,7 +6,7 @@ from alembic import op
 
 from kernel import columns
 
-revision = "0018"
+revision = "0020"
 down_revision = "0019"
 branch_labels = None
 depends_on = None
