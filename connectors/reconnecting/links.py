@@ -208,11 +208,26 @@ def apply_fields(
     if is_other(connection, account):
         _hold(session, guest.link.id, connection, {"fields": dict(fields)}, account)
         return False
+    # where the app does not say whose account it is, what stands open tells: its id, its user name
+    changed = [] if account else _changed(connection, fields)
+    if changed:
+        told = {"name": ", ".join(changed)[:200]}
+        _hold(session, guest.link.id, connection, {"fields": dict(fields)}, told)
+        return False
     known = dict(account) if account else connection.account
     connections.change_credentials(session, guest.organization_id, connection.id, fields=fields)
     connection.account, connection.checked_at = known, clock.now()
     session.add(connection)
     return True
+
+
+def _changed(connection: Connection, fields: Mapping[str, str]) -> list[str]:
+    """Return the public values that are not what they were."""
+    return [
+        fields[name]
+        for name, value in sorted(connection.public_fields.items())
+        if value and fields.get(name, value) != value
+    ]
 
 
 def apply_grant(session: Session, guest: Guest, begun: consents.Begun, brought: Any) -> bool:
@@ -293,7 +308,7 @@ def _take_held(
     if "fields" in value:
         owner = connection.organization_id
         connections.change_credentials(session, owner, connection.id, fields=value["fields"])
-        connection.account = dict(account) if account else None
+        connection.account = dict(account) if account and account.get("id") else None
         session.add(connection)
         return
     way = consents.way_of(connections.open_connection(connection))
