@@ -172,6 +172,8 @@ def search(
             return refused
         validity = int((client.response("UIDVALIDITY")[1] or [b"0"])[0] or 0)
         after = _after(asked.get("after"), validity)
+        # read before the list: what comes in between is then behind the token, and not passed over
+        newest = _newest(client) if after is None else after
         uids = _uids(client, after, asked.get("since"))
         limit = asked.get("limit", 20)
         items = []
@@ -179,11 +181,18 @@ def search(
             one = _read(client, validity, uid, asked.get("max_text", 50_000))
             if one is not None:
                 items.append(one)
-        last = uids[:limit][-1] if uids else after
-        token = f"{validity}:{last}" if last is not None else f"{validity}:{_newest(client)}"
+        token = f"{validity}:{uids[:limit][-1] if uids else newest}"
         return 200, {"items": items, "token": token, "next": token if uids[limit:] else None}
 
     return _answered(work, url, login, seconds)
+
+
+def _told(client: Client, command: str, *given: str) -> list[Any]:
+    """Ask for something by UID; a refusal ends the look, as nothing may be passed over."""
+    kind, said = client.uid(command, *given)
+    if kind != "OK":
+        raise imaplib.IMAP4.abort(_text((said or [b""])[0] or b"the server refuses this now"))
+    return said
 
 
 def _after(token: str | None, validity: int) -> int | None:
@@ -193,11 +202,11 @@ def _after(token: str | None, validity: int) -> int | None:
 
 def _uids(client: Client, after: int | None, since: str | None) -> list[int]:
     if after is not None:
-        said = client.uid("SEARCH", f"UID {after + 1}:*")[1]
+        said = _told(client, "SEARCH", f"UID {after + 1}:*")
     else:
         # a day earlier: the server compares days, by a clock of its own
         day = _moment(since) - timedelta(days=1)
-        said = client.uid("SEARCH", f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")[1]
+        said = _told(client, "SEARCH", f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")
     found = sorted({int(one) for one in (said[0] or b"").split() if one.isdigit()})
     if after is None:
         return _from_moment(client, found, _moment(since))
@@ -208,7 +217,7 @@ def _from_moment(client: Client, uids: list[int], since: datetime) -> list[int]:
     """Leave out what came before a moment: from the first mail on that came after it."""
     if not uids:
         return []
-    said = client.uid("FETCH", f"{uids[0]}:{uids[-1]}", "(INTERNALDATE)")[1]
+    said = _told(client, "FETCH", f"{uids[0]}:{uids[-1]}", "(INTERNALDATE)")
     came: dict[int, float] = {}
     for line in said:
         raw = line[0] if isinstance(line, tuple) else line
@@ -228,7 +237,7 @@ def _moment(since: str | None) -> datetime:
 
 
 def _newest(client: Client) -> int:
-    said = client.uid("SEARCH", "UID *:*")[1]
+    said = _told(client, "SEARCH", "UID *:*")
     found = [int(one) for one in (said[0] or b"").split() if one.isdigit()]
     return max(found, default=0)
 
@@ -244,7 +253,7 @@ def _read(client: Client, validity: int, uid: int, max_text: int) -> dict[str, A
 
 
 def _fetch(client: Client, uid: int) -> tuple[int, bytes | None]:
-    said = client.uid("FETCH", str(uid), "(RFC822.SIZE)")[1]
+    said = _told(client, "FETCH", str(uid), "(RFC822.SIZE)")
     found = re.search(
         rb"RFC822\.SIZE (\d+)", said[0] if said and isinstance(said[0], bytes) else b""
     )
@@ -253,7 +262,7 @@ def _fetch(client: Client, uid: int) -> tuple[int, bytes | None]:
     size = int(found[1])
     part = "BODY.PEEK[]" if size <= MAX_MAIL_BYTES else f"BODY.PEEK[]<0.{BEGINNING}>"
     client.left = MAX_CONVERSATION
-    parts = client.uid("FETCH", str(uid), f"({part})")[1]
+    parts = _told(client, "FETCH", str(uid), f"({part})")
     raw = next((one[1] for one in parts if isinstance(one, tuple)), None)
     return size, raw
 

@@ -1,6 +1,7 @@
 """Mail over SMTP and IMAP against real servers: aiosmtpd and, where it is installed, Dovecot."""
 
 import base64
+import contextlib
 import shutil
 import socket
 import ssl
@@ -16,9 +17,9 @@ import pytest
 import trustme
 from factories.mail_servers import DOVECOT, NAME, PASSWORD, imap_server, scripted, smtp_server
 
-from connectors.engine import answers, loader, reconcile, requests
+from connectors.engine import answers, listings, loader, reconcile, requests
 from connectors.engine.connector import ConnectionValues
-from connectors.transports import composing, letters, sending, wires
+from connectors.transports import composing, imap, letters, sending, wires
 from kernel import addresses, http
 from kernel.http import Failure, Response
 from kernel.settings import settings_override
@@ -358,7 +359,7 @@ def look(way, since="2026-01-01T00:00:00Z", token=None, page=None, **given):
     plan = connector.triggers["mail_received"].reconcile
     asked = {"since": since, "until": None, "page": page, "token": token}
     request = requests.build_list(connector, plan, way, given, asked)
-    return answers.read_list(connector, plan, asked, sending.send(request))
+    return listings.read_list(connector, plan, asked, sending.send(request))
 
 
 def written(number, subject="Bestellung", text="你好", **more):
@@ -399,6 +400,63 @@ def test_mail_comes_in_once_and_in_order_and_stays_unread(mailbox):
     seen = []
     mailbox.command(lambda client: seen.append(client.uid("SEARCH", "SEEN")[1][0]))
     assert seen == [b""]
+
+
+class FakeMailbox:
+    """A mailbox that can be told to have a bad moment, or that gets mail at the wrong one."""
+
+    def __init__(self):
+        self.uids, self.comes, self.refuses, self.left = [], None, False, 0
+
+    def select(self, _name, *, readonly):
+        assert readonly
+        return "OK", [b"1"]
+
+    def response(self, name):
+        return name, [b"7"]
+
+    def uid(self, command, *args):
+        if command == "SEARCH" and args[0].startswith("SINCE"):
+            found, self.comes = [b""], self.comes and self.uids.append(self.comes)
+            return "OK", found
+        if command == "SEARCH":
+            return "OK", [" ".join(map(str, self.uids)).encode()]
+        if self.refuses:
+            return "NO", [b"[UNAVAILABLE] try again later"]
+        if args[1] == "(RFC822.SIZE)":
+            return "OK", [b"1 (UID 3 RFC822.SIZE 40)"]
+        return "OK", [(b"1 (UID 3 BODY[] {40}", b"Subject: a\r\n\r\nb"), b")"]
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    found = FakeMailbox()
+
+    @contextlib.contextmanager
+    def signed_in(*_):
+        yield found
+
+    monkeypatch.setattr(imap, "_signed_in", signed_in)
+    return found
+
+
+def searched(**asked):
+    return imap.search("imaps://x", ("a", "b"), {"mailbox": "INBOX", **asked}, 5.0)
+
+
+def test_a_mail_the_server_does_not_give_out_now_is_not_passed_over(fake):
+    fake.uids, fake.refuses = [3], True
+    answer = searched(after="7:2")
+    assert not isinstance(answer, tuple), "the next look would begin behind it"
+    fake.refuses = False
+    assert [one["uid"] for one in searched(after="7:2")[1]["items"]] == [3]
+
+
+def test_a_mail_that_comes_during_the_first_look_is_not_passed_over(fake):
+    fake.uids, fake.comes = [1], 3
+    _, told = searched(since="2026-11-28T00:00:00Z")
+    assert told["items"] == []
+    assert [one["uid"] for one in searched(after=told["token"])[1]["items"]] == [3]
 
 
 @needs_dovecot
