@@ -16,7 +16,7 @@ import pytest
 import trustme
 from factories.mail_servers import DOVECOT, NAME, PASSWORD, imap_server, scripted, smtp_server
 
-from connectors.engine import answers, loader, reconcile, requests
+from connectors.engine import answers, listings, loader, reconcile, requests
 from connectors.engine.connector import ConnectionValues
 from connectors.transports import composing, letters, sending, wires
 from kernel import addresses, http
@@ -358,7 +358,7 @@ def look(way, since="2026-01-01T00:00:00Z", token=None, page=None, **given):
     plan = connector.triggers["mail_received"].reconcile
     asked = {"since": since, "until": None, "page": page, "token": token}
     request = requests.build_list(connector, plan, way, given, asked)
-    return answers.read_list(connector, plan, asked, sending.send(request))
+    return listings.read_list(connector, plan, asked, sending.send(request))
 
 
 def written(number, subject="Bestellung", text="你好", **more):

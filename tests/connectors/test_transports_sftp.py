@@ -13,7 +13,7 @@ import pytest
 from factories.file_servers import SSHD, openssh, with_password
 from factories.mail_servers import scripted
 
-from connectors.engine import answers, loader, reconcile, requests, triggers
+from connectors.engine import answers, listings, loader, reconcile, requests, triggers
 from connectors.engine.connector import ConnectionValues
 from connectors.transports import drops, papers, sending, sftp
 from kernel.settings import settings_override
@@ -69,7 +69,7 @@ def look(way, trigger_key, page=None, token=None, **given):
     plan = connector.triggers[trigger_key].reconcile
     asked = {"since": "2026-01-01T00:00:00Z", "until": None, "page": page, "token": token}
     request = requests.build_list(connector, plan, way, given, asked)
-    return answers.read_list(connector, plan, asked, sending.send(request))
+    return listings.read_list(connector, plan, asked, sending.send(request))
 
 
 def events(way, pages=50, **given):
