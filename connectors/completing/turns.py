@@ -118,6 +118,8 @@ def _outcome(one: Held) -> Outcome:
         return Outcome(problem=_problem("data", lost.say, detail))
     except EngineError as lost:
         return Outcome(problem=_problem("data", lost.say))
+    except StoreUnavailable:
+        raise  # it says nothing of this event
     except Problem as lost:
         return Outcome(problem=_problem("data", UNREADABLE, lost.plain()[:300]))
 

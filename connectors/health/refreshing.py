@@ -88,6 +88,8 @@ def renew(organization_id: str, connection_id: str) -> bool:
         return False
     try:
         ready = tokens.ensure(opened, stale=True)
+    except StoreUnavailable:
+        raise  # it is due again in a while
     except Problem:
         write(partial(_stop, key=(organization_id, connection_id)), organization_id)
         return False

@@ -121,7 +121,8 @@ def _draw_by_link(token: str, problem: Problem | None = None) -> Any:
             judge=judge,
             organization_name=organization.name,
         )
-    page.headers["Referrer-Policy"] = "no-referrer"
+    # not no-referrer: with that, browsers hide from us that our own form comes from here
+    page.headers["Referrer-Policy"] = "same-origin"
     page.headers["Cache-Control"] = "no-store"
     return page
 

@@ -110,6 +110,8 @@ def take(row: SheetUpload) -> None:
             still = partial(_record, row=row, gain=gain, is_over=is_over, rests=rests)
             if not write(still, organization_id) or is_over or rests:
                 return
+    except StoreUnavailable:
+        raise  # the file is all right; it goes on once the lease is over
     except Problem as problem:
         write(partial(_stop, row=row, words=problem.plain()), organization_id)
 

@@ -145,6 +145,8 @@ class _Ear:
             fetched.take_in(source, fetched.read(source, *told, clock.now()))
         except (OverQuota, BacklogFull):
             return False
+        except StoreUnavailable:
+            raise  # unacknowledged it is sent again
         except Problem as unread:
             _logger.warning("stream_frame_unread", source=source.id, why=unread.code)
             return True

@@ -14,7 +14,7 @@ from connectors.engine.check import Folder
 from connectors.tables import Run
 from identity.tables import Organization
 from kernel import clock
-from kernel.database import EVERY, transaction, write
+from kernel.database import EVERY, StoreUnavailable, transaction, write
 from kernel.errors import NotFound
 from webhooks import drain, sources, workers
 from webhooks import events as door
@@ -205,6 +205,21 @@ def test_a_worker_that_died_after_asking_leaves_an_event_that_comes_once(shop, m
     monkeypatch.setattr(turns, "_record", drained)
     settle(claims.LEASE_SECONDS + 10)
     assert (only().state, only().crash_count) == ("done", 0)
+    assert len(whole()) == 1
+
+
+def test_a_store_that_is_away_for_a_moment_costs_no_event(shop, monkeypatch):
+    def away(*_):
+        raise StoreUnavailable
+
+    send(shop, "ABC23")
+    real = turns.asked.ask
+    monkeypatch.setattr(turns.asked, "ask", away)
+    settle()
+    assert (only().state, only().problem) == ("leased", None)
+    monkeypatch.setattr(turns.asked, "ask", real)
+    settle(claims.LEASE_SECONDS + 10)
+    assert only().state == "done"
     assert len(whole()) == 1
 
 

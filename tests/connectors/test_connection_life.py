@@ -20,7 +20,7 @@ from connectors.health.tables import ConnectionHour
 from connectors.tables import Connection
 from identity.tables import Organization
 from kernel import clock
-from kernel.database import EVERY, reading, transaction
+from kernel.database import EVERY, StoreUnavailable, reading, transaction
 from webhooks.tables import Event
 
 
@@ -246,6 +246,22 @@ def test_a_bad_moment_is_tried_again_later_each_time(agreed, provider):
     with clock.shifted(seconds=start + 9 * 3600):
         refreshing.sweep()
     assert row(Connection, agreed[1]).refresh_failures == 0
+
+
+def test_a_store_that_is_away_for_a_moment_ends_no_renewing(agreed, provider, monkeypatch):
+    real = refreshing.tokens.ensure
+
+    def away(*_, **__):
+        raise StoreUnavailable
+
+    monkeypatch.setattr(refreshing.tokens, "ensure", away)
+    with clock.shifted(seconds=24 * 3600 + 5):
+        refreshing.sweep()
+        assert row(Connection, agreed[1]).refresh_at is not None
+    monkeypatch.setattr(refreshing.tokens, "ensure", real)
+    with clock.shifted(seconds=25 * 3600):
+        assert refreshing.sweep() == 1
+    assert provider.refreshes == 1
 
 
 def test_after_four_days_somebody_is_asked(agreed, provider):

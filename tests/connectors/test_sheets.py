@@ -22,7 +22,7 @@ from connectors.sheets.fields import of_schema
 from connectors.sheets.rows import Plan
 from connectors.sheets.tables import SheetUpload
 from kernel import clock
-from kernel.database import EVERY, reading, transaction, write
+from kernel.database import EVERY, StoreUnavailable, reading, transaction, write
 from kernel.errors import Conflict, Invalid
 from webhooks import quotas
 from webhooks.tables import EVENT, Event
@@ -307,6 +307,26 @@ def test_a_worker_that_dies_leaves_nothing_twice_and_nothing_out(firm, monkeypat
         done = uploads.find(session, firm, upload_id)
     assert (done.state, done.new_count, done.known_count) == ("done", 390, 60)
     assert len(events_of(firm)) == 450
+
+
+def test_a_store_that_is_away_for_a_moment_leaves_no_row_out(firm, monkeypatch):
+    upload_id = sent(firm)
+    with transaction(firm) as session:
+        uploads.let_in(session, uploads.find(session, firm, upload_id))
+    real = turns.fetched.take_in
+
+    def away(source, new):
+        raise StoreUnavailable
+
+    monkeypatch.setattr(turns.fetched, "take_in", away)
+    turns.work_all("w1")
+    with reading(firm) as session:
+        kept = uploads.find(session, firm, upload_id)
+        assert (kept.state, kept.content is None) == ("leased", False)
+    monkeypatch.setattr(turns.fetched, "take_in", real)
+    write(lambda session: turns.release(session, "w1"))
+    turns.work_all("w2")
+    assert len(events_of(firm)) == 2
 
 
 def test_a_late_worker_writes_nothing_down(firm):

@@ -26,7 +26,7 @@ from connectors.streams import frames, holds, listening
 from connectors.streams.tables import HeldStream
 from connectors.transports import wires
 from kernel import clock, http
-from kernel.database import EVERY, reading, transaction, write
+from kernel.database import EVERY, StoreUnavailable, reading, transaction, write
 from kernel.settings import settings_override
 from webhooks import quotas
 from webhooks.tables import EVENT, Event
@@ -259,6 +259,23 @@ def test_without_room_a_message_is_to_be_sent_again(gateway, firm, monkeypatch):
     gateway.script = [event(1), system("disconnect")]
     listening.hold(claimed())
     assert json.loads(gateway.heard[0]["data"]) == {"status": "LATER"}
+
+
+def test_while_the_store_is_away_nothing_is_acknowledged(gateway, firm, monkeypatch):
+    real = listening.fetched.take_in
+
+    def away(source, new):
+        raise StoreUnavailable
+
+    monkeypatch.setattr(listening.fetched, "take_in", away)
+    gateway.script = [event(9)]
+    listening.hold(claimed())
+    assert gateway.heard == []
+    monkeypatch.setattr(listening.fetched, "take_in", real)
+    write(lambda session: holds.release(session, "w1"))
+    gateway.script = [event(9), system("disconnect")]
+    listening.hold(claimed("w2"))
+    assert len(kept(firm)) == 1
 
 
 def test_one_holds_it_and_a_lost_lease_hangs_up(gateway, firm):
