@@ -1,7 +1,6 @@
 """The JSON routes of vendors' connectors: upload, check, review, offer, upgrade."""
 
 import base64
-import binascii
 from typing import Any
 
 from flask import Blueprint
@@ -47,7 +46,7 @@ def upload_edition(body: schemas.EditionIn) -> Any:
 def _unpacked(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as bad:
+    except ValueError as bad:  # also what is no ASCII
         raise Unfit([finding("/archive", "不是 base64", "This is no base64")]) from bad
 
 

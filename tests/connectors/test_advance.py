@@ -368,7 +368,7 @@ def test_an_event_that_is_no_json_parks_its_run(database, app_vendor):
 def test_a_failure_of_ours_is_no_answer(database, app_vendor, monkeypatch):
     open_shop(app_vendor.url, orders=1)
     monkeypatch.setattr(
-        lanes.http, "send_all", lambda requests, limit: [http.Failure("connect", "x")]
+        lanes.http, "send_all", lambda requests, **_: [http.Failure("connect", "x")]
     )
     settle()
     (run,) = runs()

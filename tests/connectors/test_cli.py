@@ -174,7 +174,7 @@ def test_breaks_are_told_and_need_a_first_number(erp, tmp_path, name, old, new, 
     output = call("diff", erp, other, "--language", "en", code=1)
     assert word in output
     assert "BREAKING" in output
-    edit(other, "version: 1.0.0", "version: 1.9.0")
+    edit(other, "version: 1.1.0", "version: 1.9.0")
     call("diff", erp, other, code=1)
     edit(other, "version: 1.9.0", "version: 2.0.0")
     assert last(call("diff", erp, other))["allowed"] is True
@@ -196,7 +196,7 @@ def test_what_only_adds_needs_any_higher_version(erp, tmp_path):
     output = call("diff", erp, other, "--language", "en", code=1)
     assert "one more host" in output
     assert last(output) == {
-        "old": "1.0.0", "new": "1.0.0", "changes": 1, "breaking": 0, "allowed": False,
+        "old": "1.1.0", "new": "1.1.0", "changes": 1, "breaking": 0, "allowed": False,
     }  # fmt: skip
-    edit(other, "version: 1.0.0", "version: 1.0.1")
+    edit(other, "version: 1.1.0", "version: 1.1.1")
     call("diff", erp, other)

@@ -16,13 +16,18 @@ from sqlmodel import SQLModel
 from catalog import event_types, releases
 from connectors import approval_addresses, polls
 from connectors.budgets.tables import Allowance
+from connectors.drifting.tables import Drift, DriftReport
 from connectors.health.tables import ConnectionHour
 from connectors.incidents.tables import BulkRepair, Incident, IncidentRound
+from connectors.lookups.tables import ChoiceList
 from connectors.publishing import archives
 from connectors.publishing.tables import ConnectorEdition
 from connectors.reconnecting import links
+from connectors.resting.tables import AwaitedType, EventArrival, EventWait
 from connectors.sheets import uploads
+from connectors.stages.tables import FlowInTest
 from connectors.stores import values
+from connectors.streams.tables import HeldStream
 from connectors.subscriptions.tables import VendorHook
 from connectors.tables import Approval, Reconciliation, Run, Step
 from identity import invitations
@@ -354,6 +359,8 @@ def _make_flows(session, made: Neighbour) -> None:
     )
     session.add_all([incident, repair, IncidentRound(organization_id=owner, id=owner)])
     run.incident_id = incident.id
+    _make_waits(session, made, flow.id, run.id)
+    _make_watched(session, made, shop.id)
     made.ids |= {
         "reconnect_link_id": [link.id],
         "reconnect_secret": [link.id],
@@ -372,6 +379,65 @@ def _make_flows(session, made: Neighbour) -> None:
         "flow_id": [flow.id],
         "run_id": [run.id],
     }
+
+
+def _make_waits(session, made: Neighbour, flow_id: str, run_id: str) -> None:
+    """Let a run await an event, and the flow run in test too."""
+    owner, type_ = made.organization_id, "shipment.dispatched"
+    named = {"organization_id": owner, "event_type": type_}
+    session.add_all(
+        [
+            AwaitedType(**named, id=ids.new_id("awt"), flow_id=flow_id, path="data.order_no"),
+            EventWait(
+                **named,
+                id=ids.new_id("ewt"),
+                flow_id=flow_id,
+                run_id=run_id,
+                position=3,
+                match_hash=WORD,
+                until=clock.now() + timedelta(days=1),
+            ),
+            EventArrival(
+                **named,
+                id=ids.new_id("arr"),
+                event_id=made.ids["event_id"][0],
+                match_hash=WORD,
+                state="told",
+            ),
+            FlowInTest(organization_id=owner, id=flow_id, published_version=1, state="paused"),
+        ]
+    )
+
+
+def _make_watched(session, made: Neighbour, connection_id: str) -> None:
+    """Note what a connection's app has to choose from, where it departs, and its open line."""
+    named, now = {"organization_id": made.organization_id}, clock.now()
+    about = {**named, "connection_id": connection_id}
+    session.add_all(
+        [
+            ChoiceList(
+                **about,
+                id=ids.new_id("chl"),
+                key="warehouses",
+                digest=WORD,
+                options=[{"value": WORD, "label": WORD}],
+                fetched_at=now,
+                expires_at=now + timedelta(hours=1),
+            ),
+            Drift(
+                **about,
+                id=ids.new_id("drf"),
+                part="action",
+                part_key="get_stock",
+                kind="new",
+                path=f"/{WORD}",
+                first_at=now,
+                last_at=now,
+            ),
+            DriftReport(**named, id=connection_id, told_at=now),
+            HeldStream(**about, id=made.ids["source_id"][0], state="off", next_at=now),
+        ]
+    )
 
 
 def _stopped_completion(session, made: Neighbour) -> str:

@@ -101,6 +101,7 @@ class Town:
         self._ask_people()
         self._miss_events()
         self._send_sheets()
+        self._keep_values()
         self._make_small_things()
         self._let_an_event_grow_old()
         self._publish()
@@ -248,6 +249,12 @@ class Town:
             path = f"/approvals/{first['id']}/decide"
             self.owner.call("POST", path, {"decision": decision, "comment": "可以 Yes"})
             self._keep("approval_id", first["id"])
+
+    def _keep_values(self) -> None:
+        """Keep a number and a text in the data store."""
+        for key, value in (("2026-11-28", 12), ("C-1001", {"name": "无锡恒达电机有限公司"})):
+            self.owner.call("POST", "/stores", {"collection": "daily", "key": key, "value": value})
+        self._keep("collection", "daily")
 
     def _send_sheets(self) -> None:
         """Bring spreadsheets in: one that nobody can make out, a draft with mistakes, one done."""

@@ -209,7 +209,7 @@ def test_an_export_is_asked_for_written_and_downloaded(client, seat, old):
     assert answer.headers["Content-Disposition"].endswith(f'"{export.id}.zip"')
     assert int(answer.headers["Content-Length"]) == len(answer.data)
     names = zipfile.ZipFile(io.BytesIO(answer.data)).namelist()
-    assert names == ["events.jsonl", "deliveries.csv", "runs.csv"]
+    assert names == ["events.jsonl", "deliveries.csv", "completions.csv", "runs.csv"]
     actions = [entry.action for entry in make.rows(AuditEntry)]
     assert [name for name in actions if "export" in name] == ["export.asked", "export.downloaded"]
     post(client, "/exports", since=day, until=day)
