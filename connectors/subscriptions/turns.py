@@ -86,10 +86,12 @@ def _be_there(turn: Turn) -> None:
     """See to it that the app sends to our address, once."""
     assert turn.plan is not None
     hook, plan = turn.hook, turn.plan
-    mine, ghosts = _look(turn)
+    mine, ghosts, is_whole = _look(turn)
     known = [one for one in mine if one.id == hook.remote_id]
     if plan.list is None:
         known = [Listed(hook.remote_id, turn.url)] if hook.remote_id else []
+    if not is_whole and hook.remote_id and not known:
+        known = [Listed(hook.remote_id, turn.url)]  # it may stand behind the pages that were read
     if not known and mine and "secret" not in plan.save["object"]:
         known = mine[:1]  # ordered by a worker that died before it could write that down
         turn.done.append(("adopted", known[0].id))
@@ -114,18 +116,18 @@ def _ends_soon(turn: Turn) -> bool:
 
 
 def _leave(turn: Turn) -> None:
-    mine, _ = _look(turn)
+    mine, _, _ = _look(turn)
     gone = {one.id for one in mine} | ({turn.hook.remote_id} if turn.hook.remote_id else set())
     for remote_id in sorted(gone):
         _delete(turn, remote_id, "deleted")
 
 
-def _look(turn: Turn) -> tuple[list[Listed], list[Listed]]:
-    """Read the app's list: webhooks to our very address, and such as lead nowhere in this hub."""
+def _look(turn: Turn) -> tuple[list[Listed], list[Listed], bool]:
+    """Read the app's list: webhooks to our very address, such as lead nowhere, was it all."""
     plan = turn.plan
     assert plan is not None
     if plan.list is None:
-        return [], []
+        return [], [], True
     found: list[Listed] = []
     page: str | None = None
     for _ in range(MOST_PAGES):
@@ -140,7 +142,8 @@ def _look(turn: Turn) -> tuple[list[Listed], list[Listed]]:
     ours = f"{settings().base_url}/in/"
     strays = [one for one in found if one.url.startswith(ours) and one not in mine]
     dead = _dead([one.url.removeprefix(ours) for one in strays])
-    return mine, [one for one in strays if one.url.removeprefix(ours) in dead]
+    ghosts = [one for one in strays if one.url.removeprefix(ours) in dead]
+    return mine, ghosts, page is None
 
 
 def _dead(secrets: list[str]) -> set[str]:

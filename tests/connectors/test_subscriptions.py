@@ -181,6 +181,19 @@ def test_a_missing_one_is_made_again(make, vendor):
     assert desk.deeds() == ["created", "missing", "created"]
 
 
+def test_one_behind_the_pages_that_are_read_is_not_ordered_again(make, vendor):
+    vendor.hooks = {n: {"url": f"https://other.example/{n}"} for n in range(1, 40)}
+    vendor.number = 40
+    desk = make()
+    desk.order()
+    turns.run_all()
+    desk.later()
+    desk.later(50)
+    ours = [one for one in vendor.hooks.values() if one["url"] == desk.url()]
+    assert len(ours) == 1
+    assert desk.deeds() == ["created"]
+
+
 @pytest.mark.parametrize("dies", ["after_answer", "before_answer"])
 def test_a_crash_after_the_order_makes_no_second_one(make, vendor, monkeypatch, dies):
     desk = make()
