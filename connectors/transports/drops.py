@@ -121,6 +121,8 @@ def _read(
                 taken.append((offset, row))
     except Problem as problem:
         raise BadFile(f"{place.file.name}: {problem.plain()}") from problem
+    except csv.Error as broken:
+        raise BadFile(f"{place.file.name}: {broken}") from broken
     plan = _plan(asked, header)
     made = list(rows.made(plan, (row for _, row in taken))) if plan else []
     if plan and not is_over and len(made) > 1:

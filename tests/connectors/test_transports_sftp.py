@@ -289,6 +289,20 @@ def test_a_page_asked_for_again_gives_the_same_rows(server, inbox):
     assert [one["data"]["values"]["a"] for one in anew.output["items"]] == ["7"]
 
 
+def test_a_cell_without_an_end_is_told_with_the_files_name():
+    raw = b'a,b\n1,"' + b"x" * 200_000 + b'"\n'
+
+    class Here:
+        def names(self, folder, pattern, stable_seconds):
+            return [drops.Found("odd.csv", len(raw), 1)]
+
+        def open(self, path):
+            return io.BytesIO(raw)
+
+    with pytest.raises(drops.BadFile, match=r"odd\.csv"):
+        drops.page(Here(), {"folder": "/in"})
+
+
 def test_a_hundred_thousand_rows_need_little_memory(tmp_path):
     """Without a server in between: a page reads a piece of the file, whatever its size."""
     big = tmp_path / "big.csv"
