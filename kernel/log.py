@@ -12,7 +12,8 @@ _SECRET_NAME = re.compile(
     r"pass(word|phrase)|secret|token|api_?key|authorization|cookie|signature|digest", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
-    r"(whsec_|yfk_|yfi_|yfs_|Bearer\s+)[A-Za-z0-9+/=_\-.]{6,}|/in/[A-Za-z0-9_-]{12,}"
+    r"(whsec_|yfk_|yfi_|yfs_|yrl_|Bearer\s+)[A-Za-z0-9+/=_\-.]{6,}"
+    r"|/(in|decide)/[A-Za-z0-9_-]{12,}"
 )
 SHOWN_NAMES = frozenset({"token_type"})
 

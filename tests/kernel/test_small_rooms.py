@@ -96,6 +96,8 @@ def test_keys_from_the_environment_keep_their_order():
         ({"event": "sent Bearer abcdef.ghijkl to it"}, "abcdef.ghijkl"),
         ({"event": "POST /in/abcdefghijklmnop came"}, "abcdefghijklmnop"),
         ({"event": "secret whsec_MfKQ9r8GKYqrTwjU was used"}, "MfKQ9r8GKYqrTwjU"),
+        ({"path": "/reconnect/yrl_01ABCDEFGHabcdefgh"}, "ABCDEFGHabcdefgh"),
+        ({"path": "/decide/01M8G259R8CRJQ6FGMEANZAM1F"}, "M8G259R8CRJQ6F"),
     ],
 )
 def test_logs_never_show_a_secret(entry, hidden):
