@@ -59,7 +59,10 @@ MORE = [
     "/events-catalogue?q=付款", "/events-catalogue/factory.counted?version=1",
 ]  # fmt: skip
 # only for whoever is not in
-STRANGERS = ["/", "/sign-in", "/sign-up", "/invitations/<secret>", "/portal/enter/<secret>"]
+STRANGERS = [
+    "/", "/sign-in", "/sign-up", "/invitations/<secret>", "/portal/enter/<secret>",
+    "/reconnect/<secret>",
+]  # fmt: skip
 ENOUGH_ALIKE = 20
 OWNER = roles.permissions_of("owner")
 VENDOR = OWNER | roles.VENDOR_PERMISSIONS

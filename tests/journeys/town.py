@@ -310,6 +310,9 @@ class Town:
         invitation = {"email": "new@factory.example", "role": "finance"}
         offered = owner.call("POST", "/invitations", invitation)
         self._keep("secret", offered["link"].rpartition("/")[2])
+        path = f"/connections/{self.things['connection_id'][0]}/reconnect-links"
+        renewing = owner.call("POST", path, {"note": "钥匙明天到期，请换新的"})
+        self._keep("/reconnect/<secret>", renewing["url"].rpartition("/")[2])
         owner.call("POST", "/api-keys", {"name": "仓库接口", "role": "integrator"})
         draft = {"trigger": {"event": "order.paid", "version": None}, "steps": []}
         flow = owner.call("POST", "/flows", {"name": "草稿 Draft", "document": draft})
